@@ -463,7 +463,7 @@ class PolicyRefused(CrossdockError):
 
 
 class SourceNotAllowed(PolicyRefused):
-    """The source is none of the registries that may be imported from. ``.rule`` as in `AddressRefused`."""
+    """The source is not a registry that may be imported from. ``.rule`` as in `AddressRefused`."""
 
     rule: str = ""
 

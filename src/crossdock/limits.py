@@ -153,7 +153,7 @@ class Limits:
         return self._uploads.setdefault(self._key(target), asyncio.Semaphore(most))
 
     def _pace(self, kind: _Kind, *registries: str) -> Pace | None:
-        # That of all hosts is last: nobody else waits for one who waits for a slower host.
+        # The limit of all hosts is last: waiting for a slower host then holds no other host up.
         keys = dict.fromkeys([*map(self._key, registries), ""])
         throttles = [throttle for key in keys if (throttle := self._throttle(kind, key)) is not None]
         return Pace(*throttles) if throttles else None

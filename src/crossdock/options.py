@@ -36,9 +36,9 @@ or from those URLs, without credentials, and pushed as well; the manifest is the
 Existing = Literal["overwrite", "report", "refuse"]
 """Treatment of a target's tag that means something else than the source's.
 
-``overwrite``: it is moved. ``report``: it stays as it is, which is told and is no failure. ``refuse``: it
-stays as it is, and the copy fails. Content that the target attached to an image under a tag made of a digest
-is never replaced.
+``overwrite``: it is moved. ``report``: it stays as it is, which is reported and is not a failure. ``refuse``:
+it stays as it is, and the copy fails. Content that the target attached to an image under a tag made of a
+digest is never replaced.
 """
 
 

@@ -86,7 +86,7 @@ async def stop(*tasks: asyncio.Future[Any] | None) -> None:
 async def in_thread(
     action: Callable[..., T], *arguments: object, undo: Callable[[T], object] | None = None
 ) -> T:
-    """The result of `action`, run in a thread; cancelled, its end is awaited all the same.
+    """The result of `action`, run in a thread. If cancelled, it still waits for the end of `action`.
 
     Otherwise the caller would give its buffers away while the thread still reads or writes them. `undo` gets
     a result that a cancelled caller will never see.

@@ -43,7 +43,7 @@ class Compared(Struct, frozen=True):
 
 
 class Comparison:
-    """What is compared before an import, and how far that is."""
+    """The comparison of both sides before an import, and its progress."""
 
     def __init__(
         self,

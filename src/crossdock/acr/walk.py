@@ -36,7 +36,7 @@ class Walked(ListsTags, Protocol):
         """As people write it."""
 
     async def describe(self, reference: str) -> Descriptor:
-        """What a tag or digest means, even if it is a document that is not understood."""
+        """The descriptor of a tag or digest, even of a document that is not understood."""
 
     async def fetch_manifest(self, descriptor: Descriptor) -> bytes:
         """The manifest's bytes."""
@@ -44,14 +44,14 @@ class Walked(ListsTags, Protocol):
     async def referrers(
         self, digest: Digest, artifact_type: str | None = None, *, may_have_tag: bool = True
     ) -> list[Descriptor]:
-        """What refers to a manifest; without `may_have_tag` only what the referrers API says."""
+        """The referrers of a manifest; without `may_have_tag` only those from the referrers API."""
 
     async def read_blob(self, descriptor: Descriptor, limit: int) -> bytes:
         """A small blob as a whole."""
 
 
 class Seen(Struct, frozen=True):
-    """A manifest that is there. ``manifest`` None: it is not understood, such as Docker's schema 1."""
+    """An existing manifest. ``manifest`` is None if it is not understood, such as Docker's schema 1."""
 
     descriptor: Descriptor
     manifest: Manifest | None
@@ -99,7 +99,7 @@ class Walk:
         return seen
 
     async def configs(self, images: Iterable[Seen]) -> dict[Digest, ImageConfig]:
-        """What the configs of images say, by the digests of their manifests. # network"""
+        """The configs of images, by the digests of their manifests. # network"""
         wanted = [
             (each.descriptor.digest, each.manifest.config)
             for each in images
@@ -109,14 +109,14 @@ class Walk:
         return dict(await run_each(wanted, lambda each: self._config(*each), IN_FLIGHT))
 
     async def _resolve(self, tag: str) -> tuple[str, Descriptor | None]:
-        """None for a tag that was deleted since it was listed."""
+        """The tag and its descriptor; None if it was deleted since it was listed."""
         try:
             return tag, await self.root(tag)
         except NotFound:
             return tag, None
 
     async def _visit(self, descriptor: Descriptor, referrers: bool) -> tuple[Seen | None, list[Descriptor]]:
-        """The manifest, None when it is not there, and what it leads to."""
+        """The manifest (None when it is not there) and the descriptors that it leads to."""
         if descriptor.media_type and not mediatype.is_manifest(descriptor.media_type):
             return Seen(descriptor, None), []  # not understood
         try:

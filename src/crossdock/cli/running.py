@@ -83,7 +83,7 @@ def error_of(
 ) -> BaseException | None:
     """Run and show what `start` makes, as the flags say, and return its error; None: it succeeded.
 
-    For commands that have results to show all the same.
+    For commands that show a result even after an error.
     """
     try:
         run_shown(start, options, tally, namespace.progress, debug=namespace.debug)

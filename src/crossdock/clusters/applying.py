@@ -1,7 +1,7 @@
 """An apply whose repositories are copied by the workers of a cluster, while its state stays here.
 
 The client lists the repositories and checks them, as on one machine, and deletes at the end. A job is some
-repositories: a worker applies the file to these alone, and tells what becomes of each name.
+repositories: a worker applies the file to these alone, and reports the outcome of each name.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PairRepository = tuple[int, str]
 
 
 class ApplyUnit(Struct):
-    """Of each entry the repositories, and the names that are done there (`bench.Unit`)."""
+    """The repositories of each entry, and the names that are done there (`bench.Unit`)."""
 
     file: MigrationFile
     names: list[list[str]]
@@ -50,7 +50,7 @@ class ApplyUnit(Struct):
 
 
 class ApplyNews(Struct):
-    """What became of a unit since it was told last. Figures are differences."""
+    """The progress of a unit since its last report. Figures are differences."""
 
     notes: list[Note]
     whole: list[PairRepository]
@@ -65,7 +65,7 @@ class ApplyNews(Struct):
 
 
 class _UnitState:
-    """The state of a run as one unit sees it (`RunState`): what is noted goes back to the client."""
+    """The state of a run as one unit sees it (`RunState`). Notes are sent to the client."""
 
     id = "unit"
     is_resumed = True
@@ -263,7 +263,7 @@ class ClusterApply(ApplyRun):
         return _ApplyJob(self, names, limited_hosts(hosts, shared))
 
     def unit_of(self, job: _ApplyJob) -> ApplyUnit | None:
-        """What is left of a job."""
+        """The unit of everything that is left of a job."""
         names: list[list[str]] = []
         settled: dict[PairRepository, dict[str, str]] = {}
         pair = 0
@@ -289,10 +289,10 @@ class ClusterApply(ApplyRun):
             ]
         return ApplyUnit(self._file, names, settled, only, planned)
 
-    # -- what workers tell ---------------------------------------------------------------------------------
+    # -- reports of workers --------------------------------------------------------------------------------
 
     def take(self, news: ApplyNews) -> None:
-        """What a worker has done, as if it had been done here."""
+        """Record the work that a worker reports as if it had been done here."""
         for note in news.notes:
             self._state.note(*note)
         for pair, name in news.whole:
@@ -316,7 +316,7 @@ class ClusterApply(ApplyRun):
             self.window.end(index)
 
     def fail(self, job: _ApplyJob, error: Exception) -> None:
-        """What is left of a job cannot be done: that is a failure of each of its repositories."""
+        """Report the rest of a job as failed: one failure for each of its repositories."""
         failed, pair = 0, 0
         for entry, names in zip(self._file.entries, job.names, strict=True):
             for _ in entry.targets:
@@ -332,7 +332,7 @@ class ClusterApply(ApplyRun):
     # -- deletes -------------------------------------------------------------------------------------------
 
     async def _note_seen(self) -> None:
-        """Note what is to be deleted by the lists that workers saw. # disk"""
+        """Note the tags to delete according to the lists that workers saw. # disk"""
         of_pair = [(number, each) for number, of_entry in enumerate(self._deletes) for each in of_entry]
         for (pair, _), seen in self._seen.items():
             number, deletes = of_pair[pair]

@@ -23,7 +23,7 @@ class Asks(Protocol):
     """Asks the desk."""
 
     async def __call__(self, operation: str, **values: Any) -> Any:
-        """What the operation returns. Raises OSError when the scheduler cannot be reached."""
+        """The result of the operation. Raises OSError when the scheduler cannot be reached."""
 
 
 class DeskThrottle(Throttle):
@@ -95,7 +95,7 @@ class ClusterLimits(Limits):
 
 
 def key_of(key: UploadKey) -> str:
-    """What the desk knows an upload by."""
+    """The key under which the desk keeps an upload."""
     return f"{key.target}@{key.digest}"
 
 

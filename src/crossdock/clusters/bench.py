@@ -1,4 +1,4 @@
-"""A run in a worker: what its units share there, and what is told to the client.
+"""A run in a worker: the state that its units share there, and the reports to the client.
 
 The units of a run share connections, tokens, memory and what is known of registries, as the copies of a
 session do. They run on an event loop of their own: that of Dask's worker has to answer in time.
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
     from crossdock.runs.run import Work
 
 TELL_S = 0.3
-MOST_MOVING = 8  # blobs under way that are told
+MOST_MOVING = 8  # blobs under way that are reported
 ANSWER_S = 10.0
-LAST_WORDS_S = 3.0  # for what is told of units that a cancellation ended
+LAST_WORDS_S = 3.0  # for the last reports of units that a cancellation ended
 
 _benches: dict[tuple[str, str], Bench] = {}  # of runs in workers
 _guard = threading.Lock()
 
 
 class Settings(Struct):
-    """What every worker needs to know of a run. Holds what the flags gave, secrets too."""
+    """Everything that a worker needs to know of a run, including the secrets given by flags."""
 
     options: CopyOptions
     keeps_uploads: bool
@@ -51,7 +51,7 @@ class Settings(Struct):
 
 
 class Figures(Struct):
-    """How far an attempt is (`Totals`). Sizes are bytes."""
+    """The progress of an attempt (`Totals`). Sizes are bytes."""
 
     images_found: int = 0
     images_done: int = 0
@@ -70,7 +70,7 @@ class Figures(Struct):
 
 
 class Told(Struct):
-    """What a worker tells of an attempt: how far it is, what is new, and what ended it, if an error did."""
+    """A worker's report on an attempt: its progress, its news, and the error that ended it, if one did."""
 
     attempt: int
     figures: Figures
@@ -84,13 +84,13 @@ class Doing(Protocol):
 
     @property
     def work(self) -> Work[Any]:
-        """What is to be run."""
+        """The work to run."""
 
     def listen(self, index: int, event: Event) -> None:
         """Takes the events of its copies."""
 
     def news(self) -> Any:
-        """What became of it since the last call, at one moment, for `Told`."""
+        """A consistent snapshot of its progress since the last call, for `Told`."""
 
 
 class Unit(Protocol):
@@ -101,7 +101,7 @@ class Unit(Protocol):
 
 
 def work(run: str, attempt: int, unit: bytes) -> None:
-    """Do a pickled unit, and tell its client. Runs in a worker's thread, as a task of Dask."""
+    """Do a pickled unit, and report to its client. Runs in a worker's thread, as a task of Dask."""
     from distributed import get_worker
 
     worker = get_worker()
@@ -149,7 +149,7 @@ class Bench:
         return await unreachable(asyncio.wrap_future(asking))
 
     def _upload(self, key: str) -> bytes | None:
-        """How far an upload is. Blocks."""
+        """The saved progress of an upload. Blocks."""
         asking = asyncio.run_coroutine_threadsafe(self._ask("upload", key=key), self._loop)
         try:
             row: bytes | None = asking.result(ANSWER_S)
@@ -224,7 +224,7 @@ class Bench:
                 yield Shared(options, platforms, places, workshop, resuming), limits
 
     def do(self, attempt: int, unit: bytes) -> None:
-        """Do a unit. Blocks until it is done and told."""
+        """Do a unit. Blocks until it is done and reported."""
         self._is_open.wait()
         if not self._is_over:
             with suppress(asyncio.CancelledError, OSError):
@@ -245,7 +245,7 @@ class Bench:
             finally:
                 last.figures, last.news = _figures(doing.work.totals), doing.news()
         except asyncio.CancelledError:
-            pass  # the run is over, and what was done is told all the same
+            pass  # the run is over; the work that was done is still reported
         except Exception as error:
             last.error = without_traceback(error)
         self._tell(last)
@@ -301,7 +301,7 @@ def _figures(totals: Totals) -> Figures:
 
 
 def _portable(told: Told) -> bytes:
-    """It pickled. An error that does not pickle is told by its text."""
+    """The pickled report. An error that cannot be pickled is replaced by its text."""
     try:
         return pickle.dumps(told)
     except Exception as error:

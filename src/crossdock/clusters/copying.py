@@ -1,4 +1,4 @@
-"""A list of copies that the workers of a cluster make. A job is some lines of the list."""
+"""A list of copies made by the workers of a cluster. A job is some lines of the list."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class CopyUnit(Struct):
 
 
 class CopyNews(Struct):
-    """What became of a unit since it was told last, by the index in the list."""
+    """The progress of a unit since its last report, by the index in the list."""
 
     results: dict[int, PairResult]
     lines: dict[int, TargetsResult]
@@ -70,7 +70,7 @@ class _UnitCopy(ManyCopy):
     """The copies of a unit."""
 
     def take(self) -> tuple[dict[int, PairResult], dict[int, TargetsResult]]:
-        """The results of what has ended since the last call. A line with several targets ends as a whole."""
+        """The results since the last call. A line with several targets ends as a whole."""
         results: dict[int, PairResult] = {}
         lines, self._lines = self._lines, {}
         for line in self._pairs.lines():
@@ -147,7 +147,7 @@ class ClusterCopy(ManyCopy):
         return jobs
 
     def unit_of(self, job: _CopyJob) -> CopyUnit | None:
-        """What is left of a job."""
+        """The unit of everything that is left of a job; None: nothing."""
         left = [(index, line.start) for line in job.lines for index in line if index not in self._results]
         pairs = [
             (index, source, target, number)
@@ -158,7 +158,7 @@ class ClusterCopy(ManyCopy):
         return CopyUnit(pairs, self._fail_fast) if pairs else None
 
     def take(self, news: CopyNews) -> bool:
-        """What a worker has done, as if it had been done here; whether the run goes on."""
+        """Record the work that a worker reports as if it had been done here; whether the run continues."""
         assert self._watchers is not None
         for index, event in news.events:
             source, target = map(str, self._pairs[index]) if index >= 0 else ("", "")
@@ -171,7 +171,7 @@ class ClusterCopy(ManyCopy):
         return not (self._fail_fast and any(each.status == "failed" for each in news.results.values()))
 
     def fail(self, job: _CopyJob, error: Exception) -> None:
-        """What is left of a job cannot be done."""
+        """Report the rest of a job as failed: one failure for each of its copies."""
         assert self._watchers is not None
         error = without_traceback(error)
         for index in (index for line in job.lines for index in line if index not in self._results):

@@ -32,8 +32,8 @@ from crossdock.units import count
 
 LOOK_S = 0.1
 ANSWER_S = 5.0  # to a question that no worker has to think about
-INBOX_S = 1.0  # between looks at the workers, when none tells anything
-END_S = 8.0  # for what workers tell of what a cancellation ended
+INBOX_S = 1.0  # between looks at the workers, when none reports anything
+END_S = 8.0  # for the workers' last reports after a cancellation
 TRIES = 3  # of a job whose workers died before anything of it was done
 
 
@@ -53,13 +53,13 @@ class Job(Protocol):
         """``host[:port]`` of registries."""
 
     def unit(self) -> Unit | None:
-        """What is left to be done; None: nothing."""
+        """The work that is left; None: nothing."""
 
     def take(self, news: Any) -> bool:
-        """What a worker has done of it (`bench.Doing.news`); whether the run is to go on."""
+        """Record a worker's progress (`bench.Doing.news`); whether the run is to continue."""
 
     def fail(self, error: Exception) -> None:
-        """What is left cannot be done."""
+        """Report the rest as failed."""
 
 
 class _Attempt:
@@ -79,7 +79,7 @@ class _Attempt:
         return bool(self._figures.images_done)
 
     def take(self, new: Figures) -> None:
-        """Show how far it is."""
+        """Update the totals with its progress."""
         before, self._figures, totals, tally = self._figures, new, self._totals, self._tally
         if self._finds:
             totals.images_found += new.images_found - before.images_found
@@ -96,7 +96,7 @@ class _Attempt:
             totals.rename(self._copy, *new.under_way)
 
     def end(self, *, is_lost: bool = False) -> None:
-        """It has ended. What a lost one had found and not done will be found again."""
+        """End it in the totals. Images that a lost attempt had found and not done will be found again."""
         figures, tally = self._figures, self._tally
         if is_lost:
             if self._finds:
@@ -204,7 +204,7 @@ class Cluster:
 
     @property
     def slots(self) -> int:
-        """How many jobs are done at once."""
+        """The number of jobs that run at once."""
         return max(1, sum(self._threads[each] for each in self._usable))
 
     # -- jobs ----------------------------------------------------------------------------------------------
@@ -225,7 +225,7 @@ class Cluster:
         return replace(options, limit_hosts=hosts, state=None, spool=None)
 
     async def do(self, jobs: Sequence[Job], totals: Totals, *, finds: bool = True) -> bool:
-        """Do the jobs, the first first; False: one has ended the run. # network
+        """Do the jobs in order; False: one has ended the run. # network
 
         Cancelling ends it on all workers. `finds`: they find images that `totals` does not know yet. Raises
         `ClusterLost`.
@@ -308,7 +308,7 @@ class Cluster:
     def _take(self, told: Told) -> None:
         attempt = self._attempts.get(told.attempt)
         if attempt is None:
-            return  # it was lost, and is done by another
+            return  # it was lost, and another worker does the job
         attempt.take(told.figures)
         if told.news is not None and not attempt.job.take(told.news):
             self._is_stopped = True
@@ -329,7 +329,7 @@ class Cluster:
             attempt.job.fail(WorkerLost(f"{count(tries, 'worker')} that had it died, one after the other"))
 
     async def _end(self) -> None:
-        """End what workers do, and take their last words."""
+        """End the workers' tasks, and take their last reports."""
         await stop(*self._asking.values())
         until = time.monotonic() + END_S
         with suppress(OSError, CrossdockError):

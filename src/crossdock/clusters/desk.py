@@ -1,8 +1,9 @@
 """The desk of a run: a part of the scheduler's process that the client and all workers can ask.
 
-Workers and client cannot reach each other, but each reaches the scheduler. So it has what all of them share:
-the buckets of the limits, the pauses that registries asked for, how far uploads are, and what workers tell
-the client. Requests name an operation of `Desk`; they hold plain values, as Dask's messages do.
+Workers and client cannot reach each other, but each reaches the scheduler. So it holds everything that they
+share: the buckets of the limits, the pauses that registries asked for, the progress of uploads, and the
+workers' reports to the client. Requests name an operation of `Desk`; they hold plain values, as Dask's
+messages do.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from crossdock.limits import BURST_S
 from crossdock.rate import Bucket
 
 HANDLER = "crossdock"
-POLL_S = 5.0  # a question for news is answered after so long, if there are none
+POLL_S = 5.0  # a request for news is answered after this time even if there are none
 LOOK_S = 0.5
-MOST_WAITING = 64 << 20  # bytes that wait for the client; workers that have more to tell wait
+MOST_WAITING = 64 << 20  # bytes that wait for the client; workers wait before they report more
 OVER = {"over": True}
 
 
@@ -48,7 +49,7 @@ class Desk:
             each.set()
 
     async def _wait(self, seconds: float) -> None:
-        """Return after `_tell`, or so long."""
+        """Return after the next `_tell`, or after this time."""
         event = asyncio.Event()
         self._events.add(event)
         try:
@@ -71,11 +72,11 @@ class Desk:
         return is_first
 
     async def upload(self, key: str) -> bytes | None:
-        """How far an upload is."""
+        """The saved progress of an upload."""
         return self._uploads.get(key)
 
     async def tell(self, messages: list[bytes], uploads: list[tuple[str, bytes | None]]) -> None:
-        """Messages for the client, and uploads that have changed; None: it has ended."""
+        """Take messages for the client, and uploads that have changed (None: ended)."""
         for key, row in uploads:
             if row is None:
                 self._uploads.pop(key, None)
@@ -89,9 +90,9 @@ class Desk:
             await self._wait(LOOK_S)
 
     async def news(self, seen: dict[str, float], worker: str = "") -> dict[str, Any]:
-        """The hosts that are not to be asked for so many seconds, once they are not as `seen`: until then.
+        """The hosts that asked for a pause, with the seconds left; waits until there are others than `seen`.
 
-        Only of a run that goes on, and of a worker that the scheduler knows.
+        It waits `POLL_S` at most. The run is over for a client that is gone and for an unknown worker.
         """
         until = time.monotonic() + POLL_S
         while True:
@@ -123,7 +124,7 @@ class Desk:
     # -- of the client -------------------------------------------------------------------------------------
 
     async def inbox(self, seconds: float) -> dict[str, Any]:
-        """What workers have told, within so many seconds, and the workers: threads, seconds of silence."""
+        """Reports of workers within these seconds, and the workers: threads, seconds of silence."""
         if not self._messages and not self._changed:
             await self._wait(seconds)
         messages, self._messages = self._messages, []
@@ -142,13 +143,13 @@ class Desk:
         await self._scheduler.remove_worker(worker, stimulus_id="crossdock-silent")
 
     async def end(self) -> None:
-        """The run is over: workers end what they do."""
+        """The run is over: workers end their tasks."""
         self.is_over = True
         self._tell()
 
 
 class Desks:
-    """The desks of a scheduler. A question about a run that is over, or was never there, is answered so."""
+    """The desks of a scheduler. A request about a run that is over or unknown is answered with `OVER`."""
 
     def __init__(self) -> None:
         self._desks: dict[str, Desk] = {}
@@ -160,7 +161,7 @@ class Desks:
         self._desks[run] = desk
 
     async def answer(self, run: str, operation: str, values: dict[str, Any]) -> Any:
-        """Dask's handler: what the operation of the run's desk returns."""
+        """Dask's handler: the result of an operation of the run's desk."""
         desk = self._desks.get(run)
         if desk is None or operation.startswith("_"):
             return OVER

@@ -1,4 +1,4 @@
-"""Which repositories, or lines of a list, make a job: those that share a repository stay together."""
+"""Grouping repositories, or lines of a list, into jobs: those that share a repository stay together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ JOBS_PER_SLOT = 8  # few enough that repositories of a job share connections, ma
 
 
 class Item(Struct, frozen=True):
-    """Something that is done by one worker: `places` are what no two workers may work on at once."""
+    """Something that one worker does. No two workers may work on one of its `places` at once."""
 
     key: Any
     places: frozenset[str]
@@ -34,7 +34,7 @@ def items_of(
 
 
 def grouped(items: Iterable[Item]) -> list[list[Item]]:
-    """The items, with those together that share a place."""
+    """The items in groups: those that share a place are in one group."""
     group_of: dict[str, list[Item]] = {}
     groups: dict[int, list[Item]] = {}
     for item in items:

@@ -45,10 +45,10 @@ class MirrorUnit(Struct):
 
 
 class MirrorNews(Struct):
-    """What became of a unit since it was told last."""
+    """The progress of a unit since its last report."""
 
     pairs: dict[int, tuple[str, str]]
-    """Source and target of each copy of which more is told."""
+    """Source and target of each copy that this report is about."""
     events: list[tuple[int, Event]]
     results: list[tuple[int, PairResult]]
     settled: list[tuple[int, str, list[str]]]
@@ -57,7 +57,7 @@ class MirrorNews(Struct):
 
 
 class _UnitMirror(MirrorRun):
-    """The mirror of a unit, which notes what it ends."""
+    """The mirror of a unit, which notes the copies that end."""
 
     def __init__(self, unit: MirrorUnit) -> None:
         super().__init__(unit.entry, CopyOptions(), fail_fast=unit.fail_fast)
@@ -192,7 +192,7 @@ class ClusterMirror(MirrorRun):
         return [_MirrorJob(self, [item.key[1] for item in part], hosts) for part in parts]
 
     def take(self, job: _MirrorJob, news: MirrorNews) -> bool:
-        """What a worker has done, as if it had been done here; whether the run goes on."""
+        """Record the work that a worker reports as if it had been done here; whether the run continues."""
         for theirs, pair in news.pairs.items():
             if theirs >= 0 and theirs not in job.indices:
                 job.indices[theirs] = self.window.add(pair, 0)
@@ -211,7 +211,7 @@ class ClusterMirror(MirrorRun):
         return not (self._fail_fast and any(result.status == "failed" for _, result in news.results))
 
     def fail(self, job: _MirrorJob, error: Exception) -> None:
-        """What is left of a job cannot be done: that is a failure of each of its repositories."""
+        """Report a job as failed: one failure for each of its repositories and targets."""
         error = without_traceback(error)
         for name in job.names:
             for target in self.entry.targets:

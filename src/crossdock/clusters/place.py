@@ -1,4 +1,4 @@
-"""Which Dask cluster is to be used, and how it is connected to."""
+"""The Dask cluster to use, and the connection to it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ClusterPlace(Struct, frozen=True, kw_only=True):
 
     @property
     def is_private(self) -> bool:
-        """Whether nobody else can read what is sent. Raises `InvalidOption` for a wrong address."""
+        """Whether messages stay here or are encrypted. Raises `InvalidOption` for a wrong address."""
         return self.address is None or self._scheme == "tls" or is_loopback(self._host)
 
     @property
@@ -95,7 +95,7 @@ async def connected(place: ClusterPlace) -> AsyncIterator[tuple[Any, str]]:
     }
     async with AsyncExitStack() as stack:
         stack.enter_context(dask.config.set(settings))
-        # It logs lost connections when workers come and go, which is told as far as it matters.
+        # It logs lost connections when workers come and go; those that matter are reported anyway.
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
         address, security = place.address, None
         if address is None:

@@ -1,4 +1,4 @@
-"""The events that workers tell the client of: those that displays and reports need, beside the figures."""
+"""The events that workers pass to the client: those that displays and reports need, beside the figures."""
 
 from __future__ import annotations
 

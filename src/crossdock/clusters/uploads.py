@@ -16,7 +16,7 @@ from crossdock.locks import BlobLock
 
 
 class KeptUploads:
-    """Blocks on the disk, and raises nothing: without a journal the workers know of uploads all the same."""
+    """The uploads in the journal. Blocks on the disk, and raises nothing: a run needs no journal."""
 
     def __init__(self, folder: Path | None, journal: Journal | None) -> None:
         self._folder, self._journal = folder, journal
@@ -24,7 +24,7 @@ class KeptUploads:
         self._saved: dict[str, SavedUpload] = {}
 
     def load(self, registries: Sequence[str]) -> dict[str, bytes]:
-        """The uploads into `registries` that earlier runs left and nobody resumes."""
+        """The uploads into `registries` that earlier runs left and no copy is resuming."""
         if self._folder is None or self._journal is None:
             return {}
         try:
@@ -37,7 +37,7 @@ class KeptUploads:
             finally:
                 database.close()
         except OSError:
-            return {}  # it is told by the first upload that would be written
+            return {}  # reported when the first upload is to be written
         self._saved = {key_of(each.key): each for each in found}
         return {key: pickle.dumps(each) for key, each in self._saved.items()}
 
@@ -66,7 +66,7 @@ class KeptUploads:
                 lock.release()
 
     def close(self, on_warning: Callable[[str], None]) -> None:
-        """Let others use the uploads that are left, and tell what went wrong."""
+        """Let others use the uploads that are left, and report what went wrong."""
         for lock in self._locks.values():
             if lock is not None:
                 lock.release()

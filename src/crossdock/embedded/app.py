@@ -80,7 +80,7 @@ class Registry:
         except Refused as refused:
             return await self._refuse(request, refused)
         except PeerGone:
-            # Nobody receives this response; the bytes that arrived are kept for a client that resumes the
+            # No client receives this response; the bytes that arrived are kept for a client that resumes the
             # upload.
             return self._closing(request, Refused("BLOB_UPLOAD_INVALID", "the body broke off"))
         except StoreError as error:

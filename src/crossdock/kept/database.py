@@ -89,7 +89,7 @@ class JournalDatabase:
             raise self._trouble("other", reason_of(error)) from error
 
     def read(self, key: UploadKey) -> SavedUpload | None:
-        """The row of `key`; None when there is none or it is damaged."""
+        """The row of `key`; None when it is missing or damaged."""
         rows = self._execute(f"SELECT * FROM upload {_KEYED}", key.registry, key.repository, key.digest)
         return from_row(rows[0]) if rows else None
 

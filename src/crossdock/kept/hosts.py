@@ -1,4 +1,4 @@
-"""What was learned about registries, for the next process: ``FOLDER/registry-HOST.json`` for each.
+"""Facts learned about registries, for the next process: one file ``FOLDER/registry-HOST.json`` for each.
 
 A fact is forgotten a week after it was learned, because registries are upgraded. Nothing depends on the
 files: without one, a registry is asked again. When processes write at once, the last one's file stays, which
@@ -74,12 +74,12 @@ class HostFacts:
         return True
 
     def learned(self, host: str, name: str, value: Any) -> None:
-        """Take a fact, which `write` keeps."""
+        """Take a fact, for `write` to keep."""
         self.facts(host)
         self._known[host][name] = Fact(value, self._clock())
 
     def write(self, host: str) -> None:
-        """Write what was taken about the host. Never raises. Blocks; may be called in a thread."""
+        """Write the facts taken about the host. Never raises. Blocks; may be called in a thread."""
         path = self._path(host)
         fresh = path.with_suffix(f".{os.getpid()}.{time.monotonic_ns()}")
         with self._lock:
@@ -105,7 +105,7 @@ class HostFacts:
 
 
 def _decoded(path: Path) -> _File | None:
-    """The file's content; None where there is none that can be used."""
+    """The file's content; None if there is no usable file."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_FILE + 1)

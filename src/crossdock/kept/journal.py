@@ -48,8 +48,8 @@ class Journal(Keeper):
     def claim(self, target: str, digest: str, size: int, source: str) -> UploadRecord | None:
         """The record of a blob on its way to `target` (``host[:port]/repository``), for this copy alone.
 
-        None: the journal is off, or another copy has the record. The blob can then be uploaded all the same,
-        in a session that cannot be resumed. The first call opens the file (some milliseconds; up to
+        None: the journal is off, or another copy has the record. The blob is then uploaded in a session that
+        cannot be resumed. The first call opens the file (some milliseconds; up to
         `sqlitefile.OPEN_TIMEOUT_S` when other processes lock it): run it in a thread.
         """
         self.open()

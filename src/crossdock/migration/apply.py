@@ -63,9 +63,9 @@ def pairs_of(file: MigrationFile) -> list[PairName]:
 
 
 def run_key(file: MigrationFile, content: str, shard: Shard | None = None) -> str:
-    """What a run is known by: the digest of the content that is applied, what its names mean, the shard.
+    """The identity of a run: a hash of the applied content, the places that its names mean, and the shard.
 
-    A relative layout is another one in another folder, and an entry of the inventory may be served elsewhere.
+    The same relative path is another layout in another folder, and the inventory may change an address.
     """
     parts = [content, pairs_of(file), str(shard or "")]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
@@ -97,7 +97,7 @@ class ApplyResult:
         )
 
     def _failed(self) -> str:
-        """How much failed: tags, and others such as deletes."""
+        """The number of tags that failed, and of other steps such as deletes, as words."""
         tags, failed = int(self.totals["tags"]), int(self.totals["failed"])
         others = self.failed - failed
         words = [f"{failed} of {count(tags, 'tag')}"] if failed else []
@@ -105,7 +105,7 @@ class ApplyResult:
         return " and ".join(words)
 
     def _advice(self) -> Advice | None:
-        """What to do: run it again only if something failed that may pass."""
+        """The advice: to run it again only if one of the failures may pass."""
         causes = [root_cause(each) for each in self.errors]
         if any(getattr(each, "retryable", False) for each in causes):
             return advice_to_repeat("apply the same file again", self.errors)
@@ -249,7 +249,7 @@ class ApplyRun:
         self.on_warning(message)
 
     async def _wait_for_hours(self) -> None:
-        """Return when something new may be begun."""
+        """Wait until the hours permit something new to begin."""
         if (hours := self._file.limits.hours) is not None:
             await hours.wait(self._tell_of_hours)
             self._has_told_of_hours = False
@@ -342,7 +342,7 @@ class ApplyRun:
                 yield self._as_planned(number, view)
 
     def _as_planned(self, number: int, view: RepositoryView) -> RepositoryView:
-        """The view without what has changed since the plan was made, which is told."""
+        """The view without names that have changed since the plan was made; reports each of those."""
         planned = self._planned[number].get(view.name) if self._planned is not None else None
         if planned is None:
             return view

@@ -1,4 +1,4 @@
-"""What became of every name of an apply, for the state on disk and for the result."""
+"""The outcome of every name of an apply, for the state on disk and for the result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOST_PROBLEMS = 10_000  # of an entry and target
 
 
 class Book:
-    """What became of every name, for the state on disk and the result (`outcomes.Sink`)."""
+    """Records the outcome of every name, for the state on disk and for the result (`outcomes.Sink`)."""
 
     def __init__(self, entries: Sequence[Entry], state: RunState) -> None:
         self.errors: list[Exception] = []
@@ -99,7 +99,7 @@ class Book:
                 self._problem(pair, "unsupported", shown(place, name), str(result.error))
 
     def failed(self, place: Place, name: str, digest: str, error: Exception) -> None:
-        """A name cannot be copied, or the whole repository cannot, whose name is ""."""
+        """Record that a name cannot be copied, or (the name "") the whole repository."""
         pair = self._pair(place)
         self._state.note(pair, place.name, name, digest, "failed", error)
         self._state.totals[pair]["failed"] += 1
@@ -114,7 +114,7 @@ class Book:
     # -- the rest ------------------------------------------------------------------------------------------
 
     def fail(self, error: Exception, *, is_other: bool = False) -> None:
-        """Something has failed; `is_other`: it is no name."""
+        """Count a failure; `is_other`: it is not about a name."""
         self.failures += 1
         if len(self.errors) < MOST_ERRORS:
             self.errors.append(without_traceback(error))
@@ -122,7 +122,7 @@ class Book:
                 self.others.append(error)
 
     def unlisted(self, number: int, error: Exception) -> None:
-        """The repositories of an entry cannot be listed: that is one failure for each target."""
+        """Record that the repositories of an entry cannot be listed: one failure for each target."""
         entry = self._entries[number]
         for target, each in enumerate(entry.targets):
             source = entry.source_reference("repository")
@@ -130,12 +130,12 @@ class Book:
             self.failed(place, "", "", error)
 
     def deleted(self, pair: int, deletes: TargetDeletes) -> list[Exception]:
-        """What came of a target's deletes; returns what failed."""
+        """Record the result of a target's deletes; returns the errors."""
         self._state.totals[pair]["deleted"] += deletes.deleted
         self.problems[pair] += deletes.problems
         if deletes.entry.deletes.mode == "report":
             self.missing[pair] = {"missing": deletes.found()}
-        # After a list that was not whole, which is a failure of its own, it is a mere consequence.
+        # After an incomplete list, which is a failure of its own, an error here is a mere consequence.
         errors = [] if deletes.is_incomplete and self.failures else deletes.errors
         for error in errors:
             self.fail(error, is_other=True)

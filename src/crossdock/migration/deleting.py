@@ -101,15 +101,15 @@ class MissingTag(Struct, frozen=True):
 
 
 class Seen(Struct, frozen=True):
-    """What the lists of one repository say."""
+    """The findings of one repository's lists."""
 
     name: str  # below the source's prefix
     source: Reference | LayoutReference
     repository: Reference | None
-    incomplete: str  # the list that was not whole, if one was not
+    incomplete: str  # the list that is incomplete; empty: none
     missing: frozenset[str]
     tags: int  # of the target's repository
-    listed: frozenset[str]  # they, if any is missing
+    listed: frozenset[str]  # these tags, if one is missing at the source
 
 
 class TargetDeletes(Struct, kw_only=True):
@@ -124,17 +124,17 @@ class TargetDeletes(Struct, kw_only=True):
     problems: list[Problem] = field(default_factory=list)
     errors: list[Exception] = field(default_factory=list)
     changed: list[tuple[MissingTag, Exception]] = field(default_factory=list)
-    """Tags that are left because they are not as a plan says, with the reason."""
+    """Tags that are kept because they are not as the plan says, with the reason."""
     _tags: int = 0  # of the target, in the repositories that the source lists
     _incomplete: str = ""  # a list that was not whole
     _found: list[MissingTag] = field(default_factory=list)
 
     async def look(self, view: RepositoryView, there: TargetView, first_missing: FirstMissing) -> None:
-        """Note what one repository is to lose. # disk"""
+        """Note the tags to delete in one repository. # disk"""
         await self.note(self.see(view, there), first_missing)
 
     def see(self, view: RepositoryView, there: TargetView) -> Seen:
-        """What the lists of one repository say, for `note`."""
+        """The findings of one repository's lists, for `note`."""
         incomplete, listed = "", there.listed or frozenset()
         if view.error is not None or view.listed is None:
             incomplete = _name(view.source)
@@ -145,7 +145,7 @@ class TargetDeletes(Struct, kw_only=True):
         return Seen(view.name, view.source, there.repository, incomplete, missing, len(listed), kept)
 
     async def note(self, seen: Seen, first_missing: FirstMissing) -> None:
-        """Note what one repository is to lose, of which this was seen. # disk"""
+        """Note the tags to delete in the repository of these findings. # disk"""
         if seen.incomplete:
             self._incomplete = self._incomplete or seen.incomplete
             return

@@ -1,6 +1,6 @@
 """The migration file: YAML, checked against `schema.json` (see `crossdock.yamlfile`) and for sense.
 
-Everything that can be told from the file alone is told before a request is sent.
+Everything that the file alone shows to be wrong is reported before a request is sent.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ def read_migration(
     """The migration in the file. The folder of an ``oci:DIR`` is relative to the file's. Blocks.
 
     Raises `InvalidInput` with ``file:line:column`` for what the schema does not permit, variables of
-    `environ` that are not set, and what cannot work: patterns and ranges that are none, a source and a target
-    that overlap, two mirrors that write one tag.
+    `environ` that are not set, and what cannot work: invalid patterns and ranges, a source and a target that
+    overlap, two mirrors that write one tag.
     """
     environ = environ or {}
     return parse_migration(read_bytes(path, _kind(environ)), str(path), path.parent, inventory, environ)

@@ -30,7 +30,7 @@ Members = dict[str, Any]
 
 
 class Translation(Struct, frozen=True):
-    """A migration file, with what it does not express in comments, and the same as `notes`."""
+    """A migration file. Whatever it cannot express is in its comments, and in `notes`."""
 
     text: str
     notes: tuple[str, ...]

@@ -145,7 +145,7 @@ class PlanFile(Struct, frozen=True, kw_only=True):
             yield planned
 
     def _wrong(self, planned: PlannedRepository) -> str:
-        """What of a repository does not fit the entries, as an edited file may have it; empty: nothing."""
+        """The reason why a repository does not fit the entries, as in an edited file; empty: it fits."""
         entries = self.file.entries
         if not 0 <= planned.mirror < len(entries):
             return f"mirror is {planned.mirror}, and the plan's mirrors are 0 to {len(entries) - 1}"

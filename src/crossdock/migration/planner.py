@@ -520,7 +520,7 @@ class _EntryWork:
     # -- the end -------------------------------------------------------------------------------------------
 
     def needs(self) -> Iterator[Need]:
-        """What an apply needs of the source and of each target, once the sums are there."""
+        """The requests that an apply needs at the source and at each target, once the sums are there."""
         places, source = self.planner.places, self.entry.source
         if isinstance(source, Namespace):
             referrers = self.images_to_copy if self.entry.referrers != "off" else 0

@@ -22,7 +22,7 @@ class HostRequests(Struct):
 
     @property
     def minutes(self) -> float | None:
-        """How long they take within the limit; None: there is none that is known."""
+        """The minutes that they take within the limit; None: no limit is known."""
         return None if self.limit_per_minute is None else self.needed / self.limit_per_minute
 
     def document(self) -> dict[str, Any]:

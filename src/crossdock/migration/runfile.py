@@ -28,8 +28,8 @@ WRITE_TIMEOUT_S = 5.0  # for locks of other processes; writes are made in a thre
 PAGE = 1000  # rows that are read at a time
 
 RunStatus = Literal["running", "done", "failed", "interrupted"]
-"""``failed``: it has ended, and something failed; ``interrupted``: it was stopped, and goes on when the same
-file is applied again."""
+"""``failed``: it has ended, and something failed; ``interrupted``: it was stopped, and is resumed when the
+same file is applied again."""
 
 Outcome = Literal["left", "unchanged", "copied", "reported", "left out", "failed"]
 """How far a tag is. ``reported``: the target has other content there, which was left as it is. ``left out``:

@@ -1,7 +1,7 @@
 """The state of a run on disk: what is done, failed and left, so that a second start asks nothing of it again.
 
 What happens is noted in memory and written a few times a second, in one transaction, by a thread. So a tag
-that is done is on disk within a second, and its figures with it. When the disk fails, the run goes on: what
+that is done is on disk within a second, and its figures with it. When the disk fails, the run continues: what
 could not be noted is looked at again by the next start.
 """
 
@@ -132,7 +132,7 @@ class RunState:
         yield from (item for item in pending.values() if item.outcome in outcomes)
 
     def to_repeat(self) -> Iterator[Item]:
-        """What failed in the run that this one repeats. Blocks."""
+        """The failed items of the run that this one repeats. Blocks."""
         found = [each for each in self._file.runs() if each.id == self.row.repeats]
         return self._file.items(found[0].number, "failed", "left") if found else iter(())
 
@@ -162,7 +162,7 @@ class RunState:
 
     @asynccontextmanager
     async def written(self, on_warning: Callable[[str], None]) -> AsyncIterator[None]:
-        """The block during which what is noted is written. Trouble with the disk is told once."""
+        """The block during which notes are written to disk. A failing disk is reported once."""
         is_over = asyncio.Event()
         writing = asyncio.ensure_future(self._write_often(is_over, on_warning))
         try:
@@ -196,7 +196,7 @@ def open_state(
 ) -> Iterator[RunState]:
     """The run of a migration file whose content after variables has the digest `content`. Blocks.
 
-    The newest run of that content goes on if it has not ended; else a new one begins. `failed`: one that
+    The newest run of that content is resumed if it has not ended; else a new one begins. `failed`: one that
     repeats what failed in the newest run. Without `folder` it leaves nothing behind. Raises
     `StateUnavailable`, and `InvalidOption` when another process works on it or there is nothing to repeat.
     """
@@ -260,7 +260,7 @@ def _begin(runs: RunFile, file: str, content: str, pairs: Sequence[PairName], *,
 
 
 def _go_on(runs: RunFile, row: RunRow, file: str) -> None:
-    """What failed or was left is tried again, and not counted as such any more."""
+    """Reopen the run: items that failed or were left are removed, so that they are tried again."""
     statements: list[Statement] = [
         ("DELETE FROM item WHERE run = ? AND outcome IN ('failed', 'left')", (row.number,)),
         ("UPDATE run SET status = 'running', file = ? WHERE number = ?", (file, row.number)),

@@ -1,1 +1,1 @@
-"""All that one registry holds, copied to others: names and patterns, the listing, the run."""
+"""Copying everything in one registry to others: names and patterns, the listing, the run."""

@@ -1,7 +1,7 @@
 """Entries applied: their repositories are surveyed, tags that mean one manifest are copied together.
 
-What is as it should be is told at once and never waits in the queue, whose length is bounded. So the memory
-that this takes depends on the largest repository, not on how many there are.
+A name that needs no copy is reported at once and never waits in the queue, whose length is bounded. So memory
+use depends on the largest repository, not on how many there are.
 """
 
 from __future__ import annotations
@@ -202,10 +202,10 @@ class Applying:
         )
 
     def _jobs(self, number: int, view: RepositoryView, repositories: list[_Repository]) -> list[list[_Job]]:
-        """What is to be copied of the repository, one step after the other.
+        """The copies that the repository needs, step by step.
 
-        Lists of referrers precede what they are about. Images precede indexes, which may list them and then
-        need not push them.
+        Lists of referrers precede their subjects. Images precede indexes, which may list them and then need
+        not push them.
         """
         names: dict[str, Digest] = {**view.tags, **{each: each for each in view.untagged}}
         done = [
@@ -229,7 +229,7 @@ class Applying:
     def _refused(
         self, view: RepositoryView, repository: _Repository, target: TargetView, names: Mapping[str, Digest]
     ) -> frozenset[str]:
-        """The names that cannot be copied to this target, which is told of each. Raises `FailedFast`."""
+        """The names that cannot be copied to this target; reports each. Raises `FailedFast`."""
         if view.error is not None:
             self._fail(repository, "", "", view.error)
         for name, error in view.errors.items():
@@ -252,7 +252,7 @@ class Applying:
         digest: Digest,
         members: list[str],
     ) -> list[_Job]:
-        """The names that mean one manifest, `done` left out of each target's."""
+        """The names that mean one manifest, for each target without the names in `done`."""
         entry, copying = self._entries[number], self._copies[number]
         group = self._group(number, view, digest, members[0])
         rounds: list[_Round] = []
@@ -331,12 +331,12 @@ class Applying:
         there: Mapping[str, Digest | None],
         digest: Digest,
     ) -> list[list[str]]:
-        """The tags, in lots that are copied together."""
+        """The tags, in batches that are copied together."""
         keeps = entry.existing != "overwrite"
         alone: list[str] = []
         together: list[str] = []
         for tag in tags:
-            # What stays as it is there is found for each by itself.
+            # Each tag that the target keeps has a result of its own.
             stays = keeps and there.get(tag, "unknown") not in (None, digest)
             (alone if copying.is_alone(tag) or stays else together).append(tag)
         return [*([together] if together else []), *_alone(alone)]
@@ -349,7 +349,7 @@ class Applying:
         return one
 
     def _fail(self, repository: _Repository, name: str, digest: str, error: Exception) -> None:
-        """A name cannot be copied, or the whole repository cannot. Raises `FailedFast`."""
+        """Report a name, or the whole repository, that cannot be copied. Raises `FailedFast`."""
         names = self._found(repository, (name,), digest)
         has_failed = self._lose(repository, names, name, error)
         self._leave(names)
@@ -357,7 +357,7 @@ class Applying:
             raise FailedFast
 
     def _lose(self, repository: _Repository, names: Names, name: str, error: Exception) -> bool:
-        """Tell that this one of the names was not copied; whether that is a failure."""
+        """Report that this one of the names was not copied; whether that is a failure."""
         (source, target), index = names.pair(name), names.indices[name]
         status = self._error_status(index, repository.place.entry, name, error)
         if status == "failed":
@@ -371,7 +371,7 @@ class Applying:
         return status == "failed"
 
     def tell(self, source: str, target: str, error: Exception) -> None:
-        """Tell of a failure that is not one of a copy under way."""
+        """Report a failure outside of the copies under way."""
         index = self.window.add((source, target), images=0)
         self.watchers.tell(index, source, target, CopyFailed(source, target, error))
         self.window.end(index)
@@ -397,7 +397,7 @@ class Applying:
     async def _copy_to(
         self, runner: Runner, job: _Job, rounds: Iterable[_Round], reads: TargetReads | None
     ) -> None:
-        """Copy what one target is to get of a group, one round after the other."""
+        """Copy a target's part of a group, one round after the other."""
         copying, group = self._copies[job.entry], job.group
         try:
             for one in rounds:
@@ -443,7 +443,7 @@ class Applying:
 
 
 def _there(target: TargetView, names: Iterable[str], digest: Digest) -> dict[str, Digest | None]:
-    """What the target has under the names, as far as it is known."""
+    """The target's manifests under the names, as far as they are known."""
     found: dict[str, Digest | None] = {}
     is_known = target.error is None
     for name in names:
@@ -479,7 +479,7 @@ def _repository_of(source: Reference | LayoutReference) -> Reference | LayoutRef
 
 
 def _for_entry(shared: Shared, entry: Entry) -> Shared:
-    """What copies of the entry share, with its options."""
+    """The state shared by the copies of the entry, with the entry's options."""
     referrers = {"warn": None, "off": False, "required": True}[entry.referrers]
     options = replace(shared.options, referrers=referrers, existing=entry.existing, platforms=entry.platforms)
     platforms = tuple(map(Platform.parse, entry.platforms))

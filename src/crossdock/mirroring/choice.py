@@ -34,7 +34,7 @@ class TagChoice(Struct, frozen=True, kw_only=True):
     min_age: float | None = None  # a duration
 
     def check(self) -> None:
-        """Raise `InvalidInput` for patterns and ranges that are none, and for a range that nothing is in."""
+        """Raise `InvalidInput` for invalid patterns and ranges, and for a range that no version is in."""
         self.patterns.check()
         if self.semver:
             parse_range(self.semver)

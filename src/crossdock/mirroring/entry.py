@@ -26,10 +26,11 @@ ReferrersMode = Literal["warn", "off", "required"]
 
 
 class Deletes(Struct, frozen=True, kw_only=True):
-    """What is done with the target's tags that the source no longer has.
+    """The treatment of the target's tags that the source no longer has.
 
-    More than `max_tags` of a target, or `max_percent` of its tags in the repositories that the source still
-    lists, delete nothing and fail. `grace` is in seconds from the first run that saw the tag missing.
+    If there are more than `max_tags` of a target, or more than `max_percent` of its tags in the repositories
+    that the source still lists, nothing is deleted, which is a failure. `grace` is in seconds from the first
+    run that saw the tag missing.
     """
 
     mode: DeleteMode = "off"
@@ -72,8 +73,8 @@ class Entry(Struct, frozen=True, kw_only=True):
     place: str = ""
 
     def check(self) -> None:
-        """Raise `InvalidInput` for patterns and ranges that are none, names that cannot be, a source and
-        targets that hold a part of each other, and what a layout cannot have.
+        """Raise `InvalidInput` for invalid patterns, ranges and names, for a source and targets that overlap,
+        and for options that a layout cannot have.
         """
         source = self.source if isinstance(self.source, Namespace) else None
         check(source, self.targets)

@@ -69,7 +69,7 @@ class Group(Struct):
 
 
 class Share(Struct):
-    """What of a group one target is to get at once. `tags` is empty for a manifest without one.
+    """The part of a group that one target gets at once. `tags` is empty for a manifest without one.
 
     `there` is what the target is known to have under the tags, or under the digest as ""; None as a value:
     nothing. A name that it lacks was not asked for.

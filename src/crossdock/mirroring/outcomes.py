@@ -1,4 +1,4 @@
-"""The names that are copied: what displays call them, and who is told what became of each."""
+"""The names that are copied: their form in displays, and the receiver of each outcome."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Names(Struct, frozen=True, eq=False):
 
 
 class Sink(Protocol):
-    """Who is told what became of each name. May not block for long."""
+    """The receiver of the outcome of every name. May not block for long."""
 
     def unchanged(self, names: Names) -> None:
         """The target has these already."""
@@ -76,7 +76,7 @@ class Window:
     def add(self, pair: tuple[Place | str, str], images: int = 1) -> int:
         """The index of one more copy, named by place and name, or source and target.
 
-        Without `images` it is none of those that are counted.
+        Without `images` it is not counted.
         """
         index = self._count
         self._count += 1

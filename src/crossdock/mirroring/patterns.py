@@ -77,7 +77,7 @@ def matcher(pattern: str) -> Callable[[str], object]:
 
 
 def compiled(expression: str) -> re.Pattern[str]:
-    """The regular expression. Raises `InvalidInput` when it is none."""
+    """The compiled regular expression. Raises `InvalidInput` when it is not valid."""
     try:
         with warnings.catch_warnings():  # of what Python may read otherwise one day
             warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""Which repositories of a source are wanted: named ones, or those of its catalog; and why there are none."""
+"""The wanted repositories of a source, by name or from its catalog; and the reason when there are none."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PATTERNS = Advice(
 
 
 class Repositories:
-    """The repositories of one entry's source."""
+    """The wanted repositories of one entry's source."""
 
     def __init__(self, entry: Entry, places: Places, on_warning: Callable[[str], None]) -> None:
         """Raises `InvalidInput` for an invalid repository name; no I/O."""

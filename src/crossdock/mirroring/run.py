@@ -1,4 +1,4 @@
-"""`mirror`: one entry, applied without a state on disk; every copy is told and counted, none is kept."""
+"""`mirror`: one entry, applied without a state on disk; every copy is reported and counted, none is kept."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class MirrorOptions(TypedDict, total=False):
 
 
 def entry_of(source: str, targets: str | Iterable[str], options: CopyOptions, chosen: MirrorOptions) -> Entry:
-    """The entry that `mirror` is told by its arguments. Raises `InvalidInput`."""
+    """The entry that the arguments of `mirror` describe. Raises `InvalidInput`."""
     listed = (targets,) if isinstance(targets, str) else tuple(targets)
     choice = TagChoice(
         patterns=Patterns(tuple(chosen.get("tags", ())), tuple(chosen.get("exclude_tags", ()))),
@@ -152,7 +152,7 @@ def entry_of(source: str, targets: str | Iterable[str], options: CopyOptions, ch
 
 
 class MirrorRun:
-    """A mirror as a run (`runs.run.Work`), and who is told what became of each name (`outcomes.Sink`)."""
+    """A mirror as a run (`runs.run.Work`) that receives the outcome of every name (`outcomes.Sink`)."""
 
     def __init__(
         self,
@@ -248,7 +248,7 @@ class MirrorRun:
         )
 
     async def list_pairs(self, on_pair: Callable[[Location, Reference], None]) -> None:
-        """Tell every copy that `run` would look into, and copy nothing.
+        """Report every copy that `run` would look into, and copy nothing.
 
         Raises as `run` does, and at the end `CopiesFailed` for repositories that could not be listed, or
         `NothingMatched`. # network
@@ -373,7 +373,7 @@ class MirrorRun:
 
 @contextmanager
 def _told_as_copy_error() -> Iterator[None]:
-    """What a file's mirror is refused for is a failure of this one's source."""
+    """Raise a `CopyError` about the source where an entry of a file would be refused as invalid."""
     try:
         yield
     except UntaggedUnlisted as error:

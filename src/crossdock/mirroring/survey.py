@@ -177,7 +177,7 @@ class Survey:
     # -- one repository ------------------------------------------------------------------------------------
 
     async def chosen(self, name: str) -> list[str]:
-        """What is chosen of one repository: tags, and digests of manifests without one. # network
+        """The chosen names of one repository: tags, and digests of manifests without one. # network
 
         Raises `CopyError`, and `InvalidInput` as `views` does.
         """
@@ -283,7 +283,7 @@ class Survey:
         return _View(name, self._entry.source_reference(name), asked)
 
     def _count(self, view: _View) -> None:
-        """What was listed, and what of it is chosen."""
+        """Count the listed and the chosen names, and note the patterns that matched."""
         if view.listed is None:
             return
         self._listed += len(view.listed)
@@ -314,7 +314,7 @@ class Survey:
     # -- what names mean -----------------------------------------------------------------------------------
 
     async def _resolve(self, view: _View) -> None:
-        """Find what the chosen names mean at the source, as far as no list has said it. # network"""
+        """Resolve the chosen names at the source, unless a list has told their digests. # network"""
         unknown = [each for each in view.names if each not in view.digests and not _is_listed(view, each)]
         silence = _Silence()
 

@@ -1,4 +1,4 @@
-"""What both sides of a mirror have, repository by repository: the values that a survey yields."""
+"""The content of both sides of a mirror, repository by repository: the values that a survey yields."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class TargetView(Struct, frozen=True, kw_only=True):
     one) that are done there, about which nothing was asked.
 
     `error`: the target could not be asked, or refused (`errors.was_refused`), so that what it has is not
-    known or not known in full; a copy may succeed all the same. `repository` is None, and `error` an
-    `InvalidReference`, when the name is none at the target.
+    known or not known in full; a copy may still succeed. `repository` is None, and `error` an
+    `InvalidReference`, when the name is not valid at the target.
     """
 
     name: str  # as people write it: host/repository

@@ -1,1 +1,1 @@
-"""What a registry is and can do: what is known of it, and what it shows when it is tried."""
+"""The kind and the capabilities of a registry: as the tables have them, and as found by trying."""

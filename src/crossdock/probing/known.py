@@ -1,4 +1,4 @@
-"""What is known of kinds of registries, and what was learned about single ones, as documents. No network."""
+"""The table of kinds of registries, and the facts learned about single ones, as documents. No network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["all_known", "forget", "one_known", "schema"]
 
 
 def all_known(inventory: Inventory, state: Path | None) -> dict[str, Any]:
-    """The table of kinds, and what earlier processes learned about registries. Blocks."""
+    """The table of kinds, and the facts that earlier processes learned about registries. Blocks."""
     kinds, facts = Kinds(inventory.kinds), _facts(state)
     hosts = facts.hosts() if facts is not None else []
     return {
@@ -28,7 +28,7 @@ def all_known(inventory: Inventory, state: Path | None) -> dict[str, Any]:
 
 
 def forget(host: str, state: Path | None) -> None:
-    """Forget what was learned about ``host[:port]``. Raises OSError. Blocks."""
+    """Remove the facts learned about ``host[:port]``. Raises OSError. Blocks."""
     facts = _facts(state)
     if facts is not None:
         facts.forget(_api_host(host))
@@ -50,7 +50,7 @@ def _kind(kinds: Kinds, name: str) -> dict[str, Any]:
 
 
 def one_known(host: str, inventory: Inventory, state: Path | None) -> dict[str, Any]:
-    """What is in force for ``host[:port]``, and why. Blocks."""
+    """The values in force for ``host[:port]``, and the source of each. Blocks."""
     kinds, facts = Kinds(inventory.kinds), _facts(state)
     api_host = _api_host(host)
     learned = _learned(facts, api_host)

@@ -16,7 +16,7 @@ from crossdock.runs.places import Places
 
 @dataclass
 class Probed:
-    """What was found. ``written`` is None unless it was tried."""
+    """The findings. ``written`` is None unless writing was tried."""
 
     registry: str  # host[:port] of references
     kind: Kind

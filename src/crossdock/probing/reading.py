@@ -1,4 +1,4 @@
-"""What a registry shows to a reader: its kind, its login, how it serves blobs and how fast. # network
+"""A registry as a reader sees it: its kind, its login, how it serves blobs and how fast. # network
 
 Nothing is written. Ranges and rates are those of the largest blob that is found in a repository.
 """
@@ -62,7 +62,7 @@ class Blobs:
 
 @dataclass
 class Shown:
-    """What the registry says of itself."""
+    """The registry's statements about itself."""
 
     kind: str
     software: str | None
@@ -138,7 +138,7 @@ async def read_blob(repository: RegistryRepository, blob: Descriptor) -> Blobs:
 
 
 async def _try_ranges(repository: RegistryRepository, blob: Descriptor) -> tuple[Ranges, str | None, int]:
-    """What requests for ranges get, where from, and how many bytes were read."""
+    """The responses to requests for ranges, the hosts that gave them, and how many bytes were read."""
     size = min(_PIECE, blob.size // 3)
     if not size:
         return "honoured", None, 0

@@ -1,4 +1,4 @@
-"""What a registry takes from a writer, tried with blobs and manifests of our own in one repository. # network
+"""A registry as a writer sees it, tried with blobs and manifests of our own in one repository. # network
 
 At most `MOST_SENT` bytes are sent. What was written is removed again, as far as the registry lets it be.
 """
@@ -43,7 +43,7 @@ _CONFIG = "application/vnd.crossdock.probe.config.v1+json"
 
 @dataclass
 class Written:
-    """What was found."""
+    """The findings."""
 
     uploads: dict[str, Any] = field(default_factory=dict)
     mount: Mounts = "never"
@@ -170,7 +170,7 @@ class Writer:
             await self._drop(location)
 
     async def _resumes(self, size: int) -> bool:
-        """Whether a session tells after two chunks how much it holds."""
+        """Whether a session reports after two chunks how many bytes it holds."""
         size = min(size, 8 * MiB)
         if not self._may_send(2 * size):
             return False
@@ -272,7 +272,7 @@ class Writer:
     async def _push_image(
         self, layers: list[Descriptor], tag: str | None, subject: Descriptor | None = None
     ) -> tuple[Descriptor, bytes]:
-        config = await self._add_blob(json.dumps({"probe": os.urandom(8).hex()}).encode())  # nobody else's
+        config = await self._add_blob(json.dumps({"probe": os.urandom(8).hex()}).encode())  # no other has it
         document: dict[str, Any] = {
             "schemaVersion": 2,
             "mediaType": mediatype.OCI_MANIFEST,

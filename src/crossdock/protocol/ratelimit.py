@@ -30,7 +30,7 @@ class Allowance(Struct, frozen=True):
 
 
 def read_allowance(headers: Mapping[str, str], wall: float) -> Allowance | None:
-    """The allowance in the headers; None if there is none, or no duration.
+    """The allowance in the headers; None without one, or without a duration.
 
     `headers` has names in lower case, or ignores case. `wall` is the present time since the epoch.
     """

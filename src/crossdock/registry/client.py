@@ -130,7 +130,7 @@ class RegistryClient:
 
     @property
     def kind(self) -> Kind:
-        """What the registry is, as far as is known."""
+        """The registry's kind, as far as it is known."""
         return self.memory.kind
 
     @property
@@ -144,7 +144,7 @@ class RegistryClient:
 
     @property
     def creation(self) -> Creation | None:
-        """What creates missing repositories; None: nobody asked for that."""
+        """The creator of missing repositories; None unless the options ask for that."""
         if self._creation is None and self._options.create is not None:
             from crossdock.registry.creation import Creation  # seldom asked for
 

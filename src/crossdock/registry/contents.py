@@ -24,7 +24,7 @@ from crossdock.oci.digest import Digest
 MOST_DIGESTS = 20_000  # of some 400 bytes each; those used longest ago are forgotten
 MOST_REPOSITORIES = 8  # of one digest
 REFUSALS = 3  # mounts in a row that the registry refused, after which no copy waits for what it could mount
-TRIED_AGAIN = 8  # where a refused mount costs a request, one of so many is tried all the same
+TRIED_AGAIN = 8  # where a refused mount costs a request, one in so many is still tried
 LATE_S = 10.0  # at least, for the manifest of another copy after which a blob can be mounted
 LATE_BYTES_PER_S = 1 << 20  # or as long as the blob takes at this rate
 WAITS = 2  # for copies that fail to bring a blob; more would add up to hours where a source is silent

@@ -55,7 +55,7 @@ class Context(Struct, kw_only=True, eq=False):
     limits: Limits | None = None
     kinds: Kinds = field(default_factory=Kinds)
     facts: HostFacts | None = None
-    """What earlier processes learned about registries."""
+    """Facts that earlier processes learned about registries."""
     unnamed: dict[Side, set[str]] = field(default_factory=lambda: {"source": set(), "target": set()})
     """Keys of the registries whose options name no login. The variables of a side can mean one registry."""
 

@@ -40,7 +40,7 @@ Ranges = Literal["honoured", "ignored", "wrong"]
 
 
 class UploadFacts(Struct, frozen=True, kw_only=True):
-    """How blobs go up (rules U1-U5 and U11). Sizes are bytes; None: not known."""
+    """The registry's way with uploads (rules U1-U5 and U11). Sizes are bytes; None: not known."""
 
     put: bool = True  # one PUT for a whole blob
     max_put: int | None = None  # the largest blob for it; None: `max_chunk`
@@ -53,9 +53,9 @@ class UploadFacts(Struct, frozen=True, kw_only=True):
     trust_range: bool = True  # False: `Range` of a 2xx does not say what was stored
     last_in_put: bool = False  # the last bytes go with the closing PUT
     bad_request: Literal["codes", "way"] = "codes"
-    """What a 400 to a whole blob means: what its codes say, or that it is not taken this way."""
+    """The meaning of a 400 to a whole blob: that of its codes, or a refusal of this way to upload."""
     resume: Literal["bytes", "chunks", "never"] | None = None
-    """What a session keeps of a request that was cut: its bytes; those of earlier requests; nothing."""
+    """The bytes that a session keeps after a request was cut: all; those of earlier requests; none."""
     is_limit: bool = False
     """A person set the limits: no request may carry more, whatever the registry refuses."""
 
@@ -87,7 +87,7 @@ class SizeLimits(Struct, frozen=True, kw_only=True):
 
 
 class Kind(Struct, frozen=True, kw_only=True):
-    """What is known of one kind of registry. None: not known, so it is found out where it matters."""
+    """The facts about one kind of registry. None: not known, so it is found out where it matters."""
 
     name: str = UNKNOWN
     title: str = ""

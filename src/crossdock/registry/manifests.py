@@ -183,7 +183,7 @@ class Manifests(Repository):
     async def find_manifest(self, reference: str) -> bytes | None:
         """The manifest behind a tag or digest, as it came; None: there is none. # network
 
-        One over the limit is none that a copy could have put there.
+        One over the size limit counts as absent: no copy could have put it there.
         """
         try:
             reply = await self._request("GET", reference, ok=(200, 404))

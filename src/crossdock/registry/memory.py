@@ -37,7 +37,7 @@ OnLearned = Callable[[str, Any], None]
 
 
 class Learned(Struct, kw_only=True, omit_defaults=True):
-    """What a registry has shown; None: nothing. The file for the next process has these names and values."""
+    """Facts that a registry has shown; None: not yet. The file for the next process has the same names."""
 
     kind: str | None = None
     max_put: int | None = None  # bytes; more was refused in one request
@@ -83,12 +83,12 @@ class HostMemory:
         self._kinds = kinds or Kinds()
         self._values = values
         self.kind = kind
-        """What it is, as far as is known."""
+        """Its kind, as far as it is known."""
         self.learned = learned or Learned()
         self._on_learned = on_learned
         self._looks = 0 if is_named else LOOKS
         self.is_named = is_named
-        """A person or the host's name told its kind, not what it answers."""
+        """Its kind comes from the configuration or the host's name, not from its responses."""
         self._post_tries = 0  # without a result, the one under way included
         self._is_trying = False
         self._whole_answers = 0
@@ -102,7 +102,7 @@ class HostMemory:
         are None where they cannot be listed."""
         self.listing: SingleFlight[frozenset[str] | None] = SingleFlight()
         self.bulk: Bulk | None = None
-        """What is known of its lists of manifests; None: nothing yet."""
+        """The state of its lists of manifests; None: nothing known yet."""
 
     def note(self, name: str, value: Any) -> None:
         """Learn a fact of `Learned`."""
@@ -227,7 +227,7 @@ class HostMemory:
         return self._may_chunk and self.kind.upload.trust_range and self.kind.upload.resume != "never"
 
     def rules_for(self, size: int, resumable_chunk: int | None = None) -> UploadRules:
-        """How to begin with a blob of `size` bytes; in chunks of `resumable_chunk` if possible."""
+        """The rules to begin a blob of `size` bytes with; chunks of `resumable_chunk` if possible."""
         from crossdock.protocol.upload import UploadRules  # loaded by the first upload
 
         upload = self.kind.upload

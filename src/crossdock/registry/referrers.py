@@ -1,4 +1,4 @@
-"""Manifests that are about another one: signatures, SBOMs, attestations (distribution-spec, "Referrers").
+"""Manifests whose subject is another one: signatures, SBOMs, attestations (distribution-spec, "Referrers").
 
 A registry with the API finds them by ``subject``. For one without, clients keep the list themselves, in an
 index under a tag made from the subject's digest (spec, "Referrers Tag Schema"). Nothing locks that tag, so a
@@ -109,7 +109,7 @@ class _NoList(Exception):
 
 def _page(reply: Reply) -> Page:
     """The entries of one response, whose body counts and not its type: Harbor 2.9 says ``application/json``
-    (goharbor/harbor#19690), others ``text/plain``. Raises `InvalidManifest` for an index that is none.
+    (goharbor/harbor#19690), others ``text/plain``. Raises `InvalidManifest` for an invalid index.
     """
     is_index = mediatype.bare(reply.headers.get("Content-Type")) == mediatype.OCI_INDEX
     odd: list[Any] = []

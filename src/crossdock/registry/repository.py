@@ -31,7 +31,7 @@ DELETED = (200, 202, 204)
 class RegistryRepository(Manifests):
     """One repository, through a client that the caller owns and closes.
 
-    The rights are the same for all requests: pull, and push as well to a repository that `writes`.
+    The rights are the same for all requests: pull, and push as well if it `writes`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Comparing what two sides have, without copying: manifests, blobs and what refers to them.
+"""Comparing the content of two sides without copying: manifests, blobs and referrers.
 
 Nothing that a copy remembers is used here: every manifest is fetched from both sides and hashed, and every
 blob of the target is opened. A HEAD of the blob is no proof: distribution answers it from a cache even when

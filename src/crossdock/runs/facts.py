@@ -1,4 +1,4 @@
-"""What the session's clients learn about registries, kept for the next process without delaying a copy."""
+"""Facts that the session's clients learn about registries, kept for the next process; delays no copy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from crossdock.kept.hosts import HostFacts
 
-SETTLE_S = 5.0  # for the last writes; a disk that hangs keeps nobody waiting
+SETTLE_S = 5.0  # for the last writes; bounds the wait for a disk that hangs
 
 
 class Facts:
@@ -24,7 +24,7 @@ class Facts:
         return self._kept.read(host)
 
     def learned(self, host: str, name: str, value: Any) -> None:
-        """Keep a fact, in a thread: facts are few, and one is there even if the process is killed soon."""
+        """Write a fact at once, in a thread: facts are few, and it survives if the process is killed soon."""
         self._kept.learned(host, name, value)
         writing = asyncio.get_running_loop().run_in_executor(None, self._kept.write, host)
         self._writing.add(writing)

@@ -1,4 +1,4 @@
-"""A source's name, for several copies of what it means: resolved once, its manifests fetched once."""
+"""A source's name for several copies of the same content: resolved once, its manifests fetched once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_BYTES = 32 << 20  # of manifests; those over it are fetched again for each 
 
 
 class Fetched:
-    """Manifests of a repository and what is attached to them: requested once, for all who share it."""
+    """Manifests of a repository and their referrers: requested once, for all copies that share them."""
 
     def __init__(self) -> None:
         self._manifests: dict[Digest, bytes] = {}

@@ -1,4 +1,4 @@
-"""How fast a source is read: some of its blobs are, and thrown away."""
+"""Measuring the read rate of a source: some of its blobs are read and thrown away."""
 
 from __future__ import annotations
 

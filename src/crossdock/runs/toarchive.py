@@ -37,7 +37,7 @@ Place = OciArchiveReference | DockerArchiveReference
 
 
 class Written(Struct, frozen=True):
-    """The archive that a run wrote: its files, none of a pipe, and what is left out of it."""
+    """The archive that a run wrote: its files (none for a pipe), and the blobs that are left out."""
 
     files: tuple[WrittenFile, ...]
     blobs_left_out: int
@@ -48,7 +48,7 @@ class ToArchive:
     """Copies of references into one archive (`run.Work`), each under ``host/repository:tag``.
 
     All names are resolved first, so that one that is missing costs no bytes. If one copy fails, no archive is
-    written, and what was there stays.
+    written, and an older one stays.
     """
 
     def __init__(

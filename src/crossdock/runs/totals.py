@@ -1,4 +1,4 @@
-"""How far a run is: one object for the terminal, lines of a log, JSON, the service's page and its metrics.
+"""The progress of a run: one object for the terminal, log lines, JSON, the service's page and its metrics.
 
 Nothing is counted for each event. The figures are those of the copies' tallies, added up when they are read;
 a few times a second a sample of them is taken, from which rates are made.
@@ -126,18 +126,18 @@ class Totals:
             self._timer = None
 
     def begin(self, source: str, target: str, tally: Tally, activity: Activity) -> int:
-        """A copy begins; the number to end it by."""
+        """Begin a copy; the number with which to end it."""
         self._begun += 1
         self._running[self._begun] = _Copy(source, target, tally, activity)
         return self._begun
 
     def rename(self, number: int, source: str, target: str) -> None:
-        """The copies that `number` stands for, of another process, are at these now."""
+        """Show these as the references that another process, which `number` stands for, copies now."""
         copy = self._running[number]
         copy.source, copy.target = source, target
 
     def told_limit(self, limit: Limit | None) -> None:
-        """What limits another process that works for the run, lately."""
+        """Record the current limit of another process that works for the run."""
         self._limits.append((self._clock(), limit))
 
     def end(self, number: int) -> None:

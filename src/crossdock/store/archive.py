@@ -1,4 +1,4 @@
-"""All of an archive of either kind: its images by their whole names, and what is left out of it.
+"""A whole archive of either kind: its images by their full names, and the blobs that are left out of it.
 
 An archive that was written without the blobs of another one lists them (`archivetarget.LEFT_OUT`).
 """
@@ -34,7 +34,7 @@ Below = tuple[list[Descriptor], list[Descriptor]]
 
 
 class Named(msgspec.Struct, frozen=True):
-    """An image of an archive: its name there, and what that says as a reference."""
+    """An image of an archive: its name there, and the name as a reference."""
 
     name: str
     reference: Reference
@@ -183,7 +183,7 @@ class Archive:
         return subject is not None and self._blobs.size(subject) is not None
 
     def _below(self, descriptor: Descriptor) -> Below:
-        """What a manifest lists; nothing where it is not here: an index may list more than was saved."""
+        """The manifests and blobs that a manifest lists; none if it is not here: indexes may list such."""
         if self._layout is None or self._blobs.size(descriptor.digest) is None:
             return [], []
         if descriptor.digest not in self._read:
@@ -240,7 +240,7 @@ class ArchivedRepository:
 
 
 def _whole(name: str) -> Reference | None:
-    """What the name says as a reference, as docker reads it; None for a tag alone."""
+    """The name as a reference, as docker reads it; None for a tag alone."""
     if not any(mark in name for mark in "/:@"):
         return None
     try:

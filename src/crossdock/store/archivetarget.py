@@ -84,7 +84,7 @@ class ArchiveTarget:
         return self._writer.written
 
     async def find_manifest(self, reference: str) -> bytes | None:
-        """None: a new archive has no tags, and a manifest that is in it is not written again."""
+        """Always None: a new archive has no tags, and a manifest that is in it is not written again."""
         return None
 
     async def has_blob(self, descriptor: Descriptor) -> bool:
@@ -126,7 +126,7 @@ class ArchiveTarget:
         self._untagged[descriptor.digest] = index_entry(descriptor, data)
 
     async def referrers(self, digest: Digest) -> list[Descriptor]:
-        """None: those that are in the archive are not written again."""
+        """An empty list: manifests that are in the archive are not written again."""
         return []
 
     async def add_root(self, descriptor: Descriptor) -> None:
@@ -135,9 +135,9 @@ class ArchiveTarget:
         self._has_root = True
 
     async def finish(self) -> None:
-        """Write what lists the content, and put the archive in its place. Raises `StoreError`.
+        """Write the index, and put the archive in its place. Raises `StoreError`.
 
-        Where every copy failed, there is no archive, and what was there stays.
+        If every copy failed, no archive is written, and an older one stays.
         """
         async with self._turn:
             if not self._has_root:
@@ -157,7 +157,7 @@ class ArchiveTarget:
             await in_abandonable_thread(self._writer.finish)
 
     def close(self) -> None:
-        """Delete what was written, unless it is finished."""
+        """Delete the unfinished archive."""
         self._writer.discard()
 
     async def write(self, digest: Digest, data: bytes) -> None:
@@ -174,7 +174,7 @@ class ArchiveTarget:
             self._sizes[digest] = len(data)
 
     async def mark(self) -> None:
-        """Begin the archive with what marks a layout, unless it is begun. Raises `StoreError`."""
+        """Begin the archive with the ``oci-layout`` member, unless it is begun. Raises `StoreError`."""
         if not self._writer.is_begun:
             await in_abandonable_thread(self._writer.add, "oci-layout", _LAYOUT)
 

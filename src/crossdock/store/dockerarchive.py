@@ -218,7 +218,7 @@ class DockerArchive:
             try:
                 _, manifest = self._read_manifest(files, digest)
             except InvalidManifest:
-                continue  # an index may list what is none
+                continue  # an index may list blobs that are not manifests
             entries += [each.digest for each in manifest.manifests][::-1]
             if manifest.config is not None:
                 found.setdefault(manifest.config.digest, []).append(digest)

@@ -107,7 +107,7 @@ def wait_for(descriptor: int, event: int) -> None:
 
 
 def refuse_abandoned() -> None:
-    """Raise OSError with ``ECANCELED`` when nobody waits for this thread's work any more."""
+    """Raise OSError with ``ECANCELED`` when this thread's work was abandoned."""
     if is_abandoned():
         raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
 

@@ -72,7 +72,7 @@ class IndexFile:
         return self.root / "index.json"
 
     def exists(self) -> bool:
-        """Whether `root` is a layout; one that is being made has no ``index.json`` yet and is none."""
+        """Whether `root` is a layout. One that is being made has no ``index.json`` yet, and is not."""
         return self._is_file("oci-layout") and self._is_file("index.json")
 
     def entries(self) -> list[Entry]:
@@ -91,7 +91,7 @@ class IndexFile:
         return self._cached[1]
 
     def create(self) -> None:
-        """Make `root` a layout if it is none. Raises `StoreError`."""
+        """Make `root` a layout if it is not one. Raises `StoreError`."""
         if self.exists():
             self._check_layout()
             return

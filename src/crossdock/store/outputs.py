@@ -1,7 +1,7 @@
-"""Where an archive goes while it is written: to a file, to parts of a size, to stdout or a pipe. Blocking.
+"""Outputs for an archive: a file, parts of at most a given size, stdout or a pipe. Blocking.
 
-A file goes to a hidden one beside its place, locked while its writer lives, and replaces what was there in
-the end. Parts do so together. They are the archive's bytes, cut: ``cat FILE.*`` joins them. The last one ends
+A file is written beside its place, hidden and locked while its writer lives, and replaces the old one at the
+end. Parts do so together. They are the archive's bytes, cut: ``cat FILE.*`` joins them. The last one ends
 with a list of all, their sizes and SHA-256 (`parts`).
 """
 
@@ -98,12 +98,12 @@ class Files:
             self._parts[-1].put(data)
 
     def mark(self) -> None:
-        """What comes from here on can be taken back."""
+        """Set the point to which `take_back` returns."""
         last = self._parts[-1]
         self._mark = len(self._parts), last.size, last.hasher and last.hasher.copy()
 
     def take_back(self) -> bool:
-        """Drop what came since `mark`; False: it cannot be done."""
+        """Drop the bytes written since `mark`; False: that is impossible."""
         number, size, hasher = self._mark
         try:
             while len(self._parts) > number:
@@ -153,7 +153,7 @@ class Files:
         ]
 
     def discard(self) -> None:
-        """Delete what is not in its place. Never raises."""
+        """Delete the files that are not in their place. Never raises."""
         while self._parts:
             part = self._parts.pop()
             with contextlib.suppress(OSError):
@@ -232,7 +232,7 @@ class Stream:
 
 
 def output(path: str, part_size: int | None = None) -> Files | Stream:
-    """Where the archive `path` goes. Raises `StoreError` where none can be written."""
+    """The output for the archive `path`. Raises `StoreError` where none can be written."""
     if path == STREAM:
         return Stream(path)
     place = Path(os.path.realpath(path))

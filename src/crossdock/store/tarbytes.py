@@ -45,10 +45,10 @@ class Bytes(Protocol):
         """Up to `size` bytes from `offset` on, fewer only at the end. Raises `StoreError`, `ContentError`."""
 
     def end(self) -> int | None:
-        """How many bytes there are, where that is known without reading them."""
+        """The number of bytes, if it is known without reading them."""
 
     def check(self) -> None:
-        """Compare what is known of the bytes besides their content. Raises `ContentError`, `StoreError`."""
+        """Compare the bytes with their checksums, if there are any. Raises `ContentError`, `StoreError`."""
 
     def close(self) -> None:
         """Give the file back."""
@@ -89,7 +89,7 @@ def open_bytes(path: str) -> AnyBytes:
 
 
 def _spooled(source: int) -> int:
-    """A temporary file with all that comes from `source`, which is closed."""
+    """A temporary file with all bytes of `source`, which is closed."""
     folder = tempfile.gettempdir()  # TMPDIR decides
     if folder == "/tmp" and os.access(_INSTEAD_OF_TMP, os.W_OK):
         folder = _INSTEAD_OF_TMP
@@ -102,7 +102,7 @@ def _spooled(source: int) -> int:
 
 
 def _read_pipe(descriptor: int) -> bytes:
-    """What the pipe has, when it has something; nothing at its end."""
+    """The next bytes of the pipe, once there are any; nothing at its end."""
     wait_for(descriptor, select.POLLIN)
     return os.read(descriptor, PIECE)
 
@@ -131,7 +131,7 @@ class PlainBytes:
         return FileBody(descriptor, self.path, start, stop, base=base)
 
     def check(self) -> None:
-        """As `Bytes.check`: nothing is known."""
+        """As `Bytes.check`: there are no checksums."""
 
     def close(self) -> None:
         """As `Bytes.close`."""
@@ -211,7 +211,7 @@ class GzipBytes:
         self._mutex = threading.Lock()
         self._states: list[_State] = []
         self._spacing = FIRST_SPACING
-        self._cursor = GzipCursor(descriptor, path)  # goes on where the last read ended
+        self._cursor = GzipCursor(descriptor, path)  # continues where the last read ended
 
     def cursor(self, position: int) -> GzipCursor:
         """A decompressor of its own, at `position` or at the end before it."""

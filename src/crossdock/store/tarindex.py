@@ -74,7 +74,7 @@ class TarIndex:
 
     @property
     def cut_short(self) -> str:
-        """What to add to a message about something that is missing."""
+        """A supplement to messages about something missing: whether the archive seems to be cut."""
         return "" if self.has_end else ", which has no end mark: it was probably cut"
 
     # -- headers -----------------------------------------------------------------------------------------

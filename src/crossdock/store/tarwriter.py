@@ -10,7 +10,7 @@ from crossdock.store.parts import BLOCK
 
 
 class TarWriter:
-    """Writes one member after the other. Nothing is made before the first."""
+    """Writes one member after the other. The file is created with the first one."""
 
     def __init__(self, path: str, part_size: int | None = None) -> None:
         """With `part_size` the archive goes to parts. Raises `StoreError` where none can be written."""
@@ -74,7 +74,7 @@ class TarWriter:
             self.discard()
 
     def discard(self) -> None:
-        """Delete what was written, unless it is finished or on its way elsewhere. Never raises."""
+        """Delete the unfinished archive; a pipe keeps the bytes that it has. Never raises."""
         if self.is_begun:
             self._is_broken = True
             self._output.discard()

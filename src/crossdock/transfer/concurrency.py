@@ -1,4 +1,4 @@
-"""How many source connections to use at once, and how much each requests.
+"""The number of source connections to use at once, and the size of each request.
 
 Rules of the tuner (azcopy's concurrency tuner and aws-c-s3's back-off are the precedents):
 

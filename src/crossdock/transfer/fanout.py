@@ -95,7 +95,7 @@ class SharedReads:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # perhaps nobody waits for it any more
+            task.exception()  # retrieved, since no task may be awaiting it any more
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
@@ -261,7 +261,7 @@ class _Whole:
         self.task: asyncio.Task[Slot] | None = None
 
     def end_if_unused(self, workshop: Workshop) -> None:
-        """Give the slot back when nobody uses it and nobody can get it."""
+        """Give the slot back when no target uses it and no other can request it."""
         if self.users or not self.is_forgotten:
             return
         slot, self.slot = self.slot, None
@@ -272,7 +272,7 @@ class _Whole:
 
 
 class TargetReads:
-    """What one target has of the shared reads."""
+    """One target's part in the shared reads."""
 
     def __init__(self, reads: SharedReads, registry: str) -> None:
         self.registry = registry
@@ -313,12 +313,12 @@ class TargetReads:
             self._reads.unspool(self, blob.digest)
 
     def step_aside(self, blob: Descriptor) -> None:
-        """It waits for another copy to bring the blob, until `step_back`: nobody waits for it."""
+        """It waits for another copy to bring the blob; until `step_back` the others do not wait for it."""
         if not self._is_small(blob):
             self._reads.blob(blob).step_aside(self)
 
     def step_back(self, blob: Descriptor) -> None:
-        """It does not wait any more."""
+        """It no longer waits for another copy."""
         if not self._is_small(blob):
             self._reads.blob(blob).step_back(self)
 

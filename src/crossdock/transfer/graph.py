@@ -296,7 +296,7 @@ class Graph:
             await work()
         except CrossdockError as error:
             done.set_exception(error)
-            done.exception()  # perhaps nothing waits for it
+            done.exception()  # retrieved: it may be that nothing awaits it
             raise
         except BaseException:
             done.cancel()

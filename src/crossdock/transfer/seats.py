@@ -1,4 +1,4 @@
-"""What a target has of the read of one blob: its seat, and the pieces that wait for it there."""
+"""A target's part in the shared read of one blob: its seat, and the pieces queued for it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class SharedPiece:
         self._supply = supply
 
     def release(self) -> None:
-        """One target has sent it, or will not."""
+        """Release one target's claim: it has sent the piece, or will not."""
         self.users -= 1
         if not self.users:
             self._supply.release(self.piece)

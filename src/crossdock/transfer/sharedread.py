@@ -126,7 +126,7 @@ class SharedBlob:
         self.changed()
 
     def step_aside(self, target: TargetReads) -> None:
-        """Nobody is to wait for the target now."""
+        """The others do not wait for the target for now."""
         self._undecided.discard(target)
         self.changed()
 
@@ -210,7 +210,7 @@ class SharedBlob:
             self._here.clear()
 
     async def _meet(self) -> bool:
-        """Wait for the targets; False: nobody needs the blob at present."""
+        """Wait for the targets; False: no target needs the blob at present."""
         while self._coming or self._here:
             awaited = self._undecided | self._coming
             if not awaited:
@@ -237,7 +237,7 @@ class SharedBlob:
                 self._reads.leave(target)
 
     async def _read(self) -> None:
-        """Read, hash and give out the blob, for those who are here now."""
+        """Read and hash the blob, and pass it to the targets that have joined."""
         size = self.blob.size
         if (file := self._reads.spool_file(self.blob)) is not None:
             self._kept = await file.claim(self._here[0].tally)
@@ -299,7 +299,7 @@ class SharedBlob:
         return first.begin, BlobVerifier(self.blob, resumable=can_resume, state=first.state)
 
     def _common_boundary(self) -> int | None:
-        """What no piece may cross. A target whose requests are cut in another way reads for itself."""
+        """The boundary that no piece may cross. Targets with another boundary read for themselves."""
         found = {each.boundary for each in self._here if each.boundary is not None}
         if not found:
             return None
@@ -318,7 +318,7 @@ class SharedBlob:
         return None if limit == math.inf else int(limit)
 
     async def _has_room(self, verifier: BlobVerifier | None) -> bool:
-        """Wait until everybody can take more; False: nobody is left."""
+        """Wait until every target can take more; False: no target is left."""
         while True:
             self._part_from_leaving(verifier)
             if not self._here:

@@ -58,7 +58,7 @@ class SharedFile:
         return SharedSpooling(self, target, tally)
 
     async def close(self) -> None:
-        """Nobody uses it any more: remove the file if every target has the blob. Safe to call twice."""
+        """End the last use: remove the file if every target has the blob. Safe to call twice."""
         if self._claiming is None:
             return
         kept = await ended(self._claiming)
@@ -98,7 +98,7 @@ class SharedSpooling(Spooling):
         self._resuming.warn_of_trouble(self._tally)
 
     async def failed(self, error: BaseException) -> None:
-        """As `Spooling.failed`; what is kept is told once for all targets."""
+        """As `Spooling.failed`; the kept bytes are reported once for all targets."""
         self._file.failed.add(self._target)
         if not self._file.is_told or is_wrong_content(error):
             self._file.is_told = not is_wrong_content(error)

@@ -84,7 +84,7 @@ class Sharing:
         self.reads = 0
         """How many sources are read for several targets now."""
         self.idle: dict[object, Callable[[], None]] = {}
-        """Small blobs in memory that nobody sends now, the oldest first, and how to give each up."""
+        """Small blobs in memory that are not being sent, the oldest first, and how to give each up."""
         self.leads: dict[tuple[str, str, Digest], Any] = {}
         """By share, source registry and digest: the reads of several targets that needed a blob first."""
 

@@ -1,4 +1,4 @@
-"""``crossdock apply``: a migration file or a reviewed plan, done; the same command goes on after a stop."""
+"""``crossdock apply``: carries out a migration file or a reviewed plan; the same command resumes it."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Aws:
         """
         answer = self._call("get_authorization_token", {})
         data = answer.get("authorizationData")
-        if isinstance(data, list):  # ECR's own is a list of one, ECR Public's is none
+        if isinstance(data, list):  # ECR sends a list of one, ECR Public an object
             data = data[0] if data else None
         try:
             token, ends = data["authorizationToken"], data.get("expiresAt")

@@ -127,7 +127,7 @@ async def in_thread(work: Callable[[], Result], timeout: float) -> Result:
             result = work()
         except BaseException as raised:
             error = raised
-        with suppress(RuntimeError):  # the loop is closed, and nobody waits
+        with suppress(RuntimeError):  # the loop is closed, and the result is not needed
             loop.call_soon_threadsafe(settle, result, error)
 
     Thread(target=run, name="crossdock-login", daemon=True).start()

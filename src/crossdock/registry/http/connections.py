@@ -1,4 +1,4 @@
-"""How one registry is connected to: by HTTPS or plain HTTP, through which proxy, with which TLS settings."""
+"""The connections to one registry: by HTTPS or plain HTTP, through which proxy, with which TLS settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One gate per host: how many small requests run at once, and the back-off that all of them share.
+"""One gate per host: the number of small requests that run at once, and the back-off that they share.
 
 A 429 concerns the client, not only the request that got it. It closes the gate for all requests until the
 time that the server named; requests under way continue (A2).
@@ -62,7 +62,7 @@ class HostGate:
         self._allowed: dict[bool, Allowed] = {}  # of pulls alone (True), and of all requests
         self._pulls = 0  # under way
         self.responses = 0
-        """That came so far: `saw` is told how many there were when the request was sent."""
+        """The number of responses so far: `saw` gets the number at the time when the request was sent."""
 
     def enter_now(self, *, pull: bool = False) -> bool:
         """Take one of the concurrent places until `leave`; False: `enter` must be awaited.

@@ -1,4 +1,4 @@
-"""Which API of a registry lists its manifests, if any, and what came of asking it.
+"""The API of a registry that lists its manifests, if there is one, and how earlier questions to it ended.
 
 A question to such an API is optional: whatever it answers, the list of tags is there. So every refusal means
 "no such list" to the caller, and a repository that the API does not know is left to the list of tags (L7).

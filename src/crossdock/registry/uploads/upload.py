@@ -473,9 +473,9 @@ class RegistryUpload:
 
 
 def _meaning(status: int, refusal: RegistryError | None, *, is_renewed: bool) -> int:
-    """`status`, or the one that was meant: registries send 403 for rate limits and expired logins, too.
+    """The effective status: registries also send 403 for rate limits and expired logins.
 
-    401 means that there is a newer token to send; where there is none, it is a 403.
+    401 is returned only if there is a newer token to send; otherwise 403.
     """
     if isinstance(refusal, RateLimited) or (status == 401 and refusal is not None and refusal.retryable):
         return 429

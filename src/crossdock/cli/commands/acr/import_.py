@@ -100,7 +100,7 @@ def run(namespace: argparse.Namespace) -> int:
     from crossdock.acr.limits import DOCUMENTED, NO_LIMITS
     from crossdock.acr.plan import options_of_all
 
-    namespace.names = [name for name in namespace.names if name]  # an empty one is none
+    namespace.names = [name for name in namespace.names if name]  # an empty name counts as not given
     prepare(namespace)
     options = with_az_login(copy_options(namespace))
     inventory = inventory_of(options)
