@@ -83,7 +83,7 @@ class Pauses:
     """The pauses that registries ask for (``Retry-After``), for others who keep to the same limits."""
 
     def __init__(self, tell: Callable[[str, float], None]) -> None:
-        """`tell` is called with the host that asked one of ours for a pause, and its seconds."""
+        """`tell` is called with the host that asked this process for a pause, and the seconds."""
         self._tell = tell
         self._closing: dict[str, list[Callable[[float], object]]] = {}
 
@@ -105,7 +105,7 @@ class Limits:
     """The limits of a session."""
 
     pauses: Pauses | None = None
-    """Those that hold for other processes too, if there are any."""
+    """The pauses shared with other processes, if there are any."""
 
     def __init__(self, options: CopyOptions) -> None:
         self._options = options

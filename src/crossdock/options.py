@@ -107,7 +107,7 @@ class InventoryEntry(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
 class RegistryOptions(Frozen):
-    """How to speak to the registries of one side."""
+    """The options for the registries of one side."""
 
     credentials: Credentials | None = None  # None: environment, then docker and podman files, then anonymous
     ca_file: Path | None = None  # added to the system's roots; given means HTTPS, never plain
@@ -172,7 +172,7 @@ class Registries(Protocol):
     def options_for(
         self, registry: str, environ: Mapping[str, str], *, with_credentials: bool = True
     ) -> RegistryOptions | None:
-        """How to speak to the ``host[:port]`` of a reference; None: nothing is known.
+        """The options for the registry at ``host[:port]`` of a reference; None: it has no entry.
 
         Without credentials where the caller has others: a secret that is not needed need not be there.
         """
@@ -181,7 +181,7 @@ class Registries(Protocol):
         """The ``host[:port]`` to ask for that of a reference: itself, unless it is another name for it."""
 
     def served_at(self, host: str, port: int) -> tuple[str, int] | None:
-        """Where connections for host and port of a URL go, as curl's ``--connect-to``; None: there."""
+        """The address to connect to for a URL's host and port, as curl's ``--connect-to``; None: the same."""
 
 
 class AddressGuard(Protocol):

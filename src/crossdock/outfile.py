@@ -39,7 +39,7 @@ class OutFile:
         self._file.write(text)
 
     def finish(self, *, durable: bool = False) -> None:
-        """It is whole. `durable`: it is on the disk when this returns."""
+        """Close the complete file. `durable`: it is on the disk when this returns."""
         self._file.flush()
         if durable and self._made:
             os.fsync(self._file.fileno())

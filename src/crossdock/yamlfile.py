@@ -234,7 +234,7 @@ class _Reader:
         return text
 
     def _one_value(self, node: Any, text: str, values: list[Any], name: str) -> str | bool | int:
-        """That of the values which the text is; those that are no strings are written without quotes."""
+        """The one of `values` that the text means; values other than strings are written without quotes."""
         for each in values:
             is_text = isinstance(each, str)
             if text == each or (node.style is None and not is_text and text.lower() == str(each).lower()):

@@ -75,7 +75,7 @@ async def delete_manifest(item: Reference, options: CopyOptions) -> None:
 
 
 async def delete_repository(repository: Reference, options: CopyOptions) -> Entry:
-    """Remove everything in a repository, and return what that was. # network
+    """Remove everything in a repository, and return a description of the removed content. # network
 
     Raises `CopyError`, over `NotFound` for an unknown repository. Without ``/acr/v1`` it deletes the tagged
     manifests and everything reachable from them, up to the first refusal.

@@ -83,7 +83,7 @@ class RegistryImport:
         self.plan = plan
         self.index = index
         self.tallies: list[Tally] = []
-        """Of its copies, those under way included."""
+        """The tallies of its copies, including those under way."""
         self._copies: list[CopyResult] = []
         self._tagging = Tally(ignore)
 

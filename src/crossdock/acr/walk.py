@@ -79,7 +79,7 @@ class Walk:
         return await self._repository.describe(reference)
 
     async def manifests(self, roots: Iterable[Descriptor], *, referrers: bool) -> dict[Digest, Seen]:
-        """`roots` and what they lead to, with `referrers` or without; what is not there is not. # network
+        """`roots` and the manifests that they lead to, if they exist; with `referrers` or without. # network
 
         Raises `LimitExceeded` over `MOST_MANIFESTS`, `ContentError` for wrong bytes, and what requests raise.
         """

@@ -211,4 +211,4 @@ _OF_OTHER_TOOLS = {
     "--dest-tls-verify": _CERTIFICATES,
     "--force": "tags are overwritten unless --existing says otherwise;",
 }
-"""What serves in place of flags that skopeo, crane and others have."""
+"""Substitutes for flags of skopeo, crane and other tools."""

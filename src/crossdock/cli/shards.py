@@ -108,7 +108,7 @@ def shard_of(text: str, environ: Mapping[str, str]) -> Shard:
 
 
 def _of_array(environ: Mapping[str, str]) -> tuple[int, int]:
-    """The index and the count that Slurm tells, else the CI system."""
+    """The index and the count from Slurm's variables, else from those of the CI system."""
     if all(map(environ.get, _SLURM)):
         return _of_slurm(environ)
     if not any(map(environ.get, (*_SLURM, *_CI))):

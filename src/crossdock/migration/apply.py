@@ -373,7 +373,7 @@ class ApplyRun:
         meanings |= {str(digest): meant for digest, meant in planned.untagged.items()}
         for name, meant in meanings.items():
             if name not in found or name in there.settled:
-                continue  # it is gone, which the view tells as an error, or done
+                continue  # it is done, or gone: then the view has an error for it
             here = there.tags.get(name) if ":" not in name else None
             what = ""
             if found[name] != meant[0]:

@@ -62,7 +62,7 @@ def missing_tags(entry: Entry, view: RepositoryView, target: TargetView) -> froz
 
 
 def shared_warning(entry: Entry, repository: str) -> str:
-    """That the entry deletes nothing where another entry writes too, such as in `repository`."""
+    """The warning that the entry deletes nothing where another entry writes too, as in `repository`."""
     return (
         f"{entry.name}: no tags are deleted in repositories that another mirror writes too, "
         f"such as {repository}"
@@ -70,7 +70,7 @@ def shared_warning(entry: Entry, repository: str) -> str:
 
 
 def over_caps(deletes: Deletes, due: int, tags: int) -> str:
-    """Which cap forbids to delete `due` of the target's `tags`; empty: none does."""
+    """The cap that forbids deleting `due` of the target's `tags`, as text; empty: none does."""
     if due > deletes.max_tags:
         return f"{due} tags are over the limit of {deletes.max_tags}"
     if 100 * due / max(tags, 1) > deletes.max_percent:

@@ -1,4 +1,4 @@
-"""Files of regsync and of skopeo sync, turned into a migration file, and what of them it cannot express."""
+"""Files of regsync and of skopeo sync turned into a migration file, with notes on what it cannot express."""
 
 from __future__ import annotations
 

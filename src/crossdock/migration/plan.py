@@ -1,4 +1,4 @@
-"""A plan: what an apply of a migration file would do now, what it costs, and what cannot be done."""
+"""A plan: the work that an apply of a migration file would do now, its cost, and what cannot be done."""
 
 from __future__ import annotations
 

@@ -257,7 +257,7 @@ class _EntryWork:
             self.planner.fail(error)
 
     def _add_unresolved(self, view: RepositoryView) -> None:
-        """Count the names whose meaning the source does not tell; they are not in the view's tags."""
+        """Count the names that the source does not resolve; they are not in the view's tags."""
         for name, error in view.errors.items():
             reference = _reference(_source_name(view), name)
             kind = _kind_of(error)
@@ -313,7 +313,7 @@ class _EntryWork:
             try:
                 ours = await source.fetch_manifest(Descriptor("", view.tags[tag], 0))
                 theirs = await target.find_manifest(tag)
-            except CrossdockError:  # then it is to be copied, which will tell
+            except CrossdockError:  # count it as to be copied: the copy will show the error
                 continue
             if theirs is not None and extends(ours, theirs):
                 merged.add(tag)
@@ -477,7 +477,7 @@ class _EntryWork:
                     found.append(key)
 
             await run_each(keys, look, min(ASKED_AT_ONCE, len(keys)))
-        except CrossdockError as error:  # what is there only saves work
+        except CrossdockError as error:  # knowing which blobs are there only saves work
             if not isinstance(root_cause(error), NotFound):
                 self.planner.on_warning(f"which blobs {there.name} has is not known: {error}")
         return found

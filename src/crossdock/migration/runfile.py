@@ -32,8 +32,8 @@ RunStatus = Literal["running", "done", "failed", "interrupted"]
 same file is applied again."""
 
 Outcome = Literal["left", "unchanged", "copied", "reported", "left out", "failed"]
-"""How far a tag is. ``reported``: the target has other content there, which was left as it is. ``left out``:
-a signature or the like that could not be copied."""
+"""The outcome of a tag so far. ``reported``: the target has other content there, which was left as it is.
+``left out``: a signature or the like that could not be copied."""
 
 SETTLED: tuple[Outcome, ...] = ("unchanged", "copied", "reported", "left out")
 """Outcomes that are not looked at again in the same run."""
@@ -194,7 +194,7 @@ class RunFile:
         ]
 
     def forget(self, run: RunRow) -> None:
-        """Remove a run and what it has done. When tags were first missing is kept."""
+        """Remove a run and its records. The times when tags were first missing are kept."""
         tables = ("run", "number"), ("pair", "run"), ("repository", "run"), ("item", "run")
         self.write([(f"DELETE FROM {table} WHERE {key} = ?", (run.number,)) for table, key in tables])
 

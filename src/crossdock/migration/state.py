@@ -1,4 +1,4 @@
-"""The state of a run on disk: what is done, failed and left, so that a second start asks nothing of it again.
+"""The state of a run on disk: names that are done, failed and left, so that a restart skips finished work.
 
 What happens is noted in memory and written a few times a second, in one transaction, by a thread. So a tag
 that is done is on disk within a second, and its figures with it. When the disk fails, the run continues: what

@@ -118,7 +118,7 @@ def _moment(tag: str, pushed: Mapping[str, float | None]) -> float:
 
 
 def times_unknown(what: str) -> InvalidInput:
-    """The error of a selection by push time where the source does not tell the time; `what` it is of."""
+    """The error of a selection by push time where the source does not state it; `what` names the subject."""
     return InvalidInput(
         f"the source does not say when it got the manifest {what}",
         advice=Advice("omit-times", side="source"),

@@ -108,7 +108,7 @@ class GroupCopy:
             return
         try:
             kept = await self._open(group)
-        except CrossdockError:  # which each of the copies will tell
+        except CrossdockError:  # each of the copies will report it
             yield [None for _ in targets]
             return
         registries = [each.registry for each in targets]
@@ -228,13 +228,13 @@ class GroupCopy:
         return group.has_attached
 
     def knows_referrers(self, source: Reference | LayoutReference) -> bool:
-        """Whether it is known what the source's registry tells of referrers, or need not be."""
+        """Whether it is known, or does not matter, if the source's registry has the referrers API."""
         if self._options.referrers is False or not isinstance(source, Reference):
             return True
         return self._places.has_referrers(source) is not None
 
     def is_without_attached(self, group: Group) -> bool:
-        """Whether no request is needed to know that nothing is attached but by tags that are copied."""
+        """Whether it is known that nothing is attached, except by tags that are copied anyway."""
         if self._options.referrers is False:
             return True
         if not isinstance(group.source, Reference) or self._places.has_referrers(group.source) is not False:
@@ -249,7 +249,7 @@ class GroupCopy:
             try:
                 referrers, tags = await kept.attached(group.digest)
             except CrossdockError:
-                return True  # the copy will tell
+                return True  # the copy will show it
             if self._places.has_referrers(group.source):
                 is_index = kept.named.is_index or not kept.named.media_type
                 return is_index or bool(referrers or (not group.takes_all_tags and tags))
@@ -269,7 +269,7 @@ class GroupCopy:
         started: float,
         reads: TargetReads | None,
     ) -> CopyResult:
-        """Copy what a tag made of a digest means. Of a list of referrers the target's own entries stay."""
+        """Copy the manifest of a tag made of a digest. The target's own entries in a referrers list stay."""
         (tag,) = share.tags
         subject = listed_subject(tag)
         if share.there.get(tag) is not None and subject is not None:
@@ -305,7 +305,7 @@ class GroupCopy:
 
 
 class _ManyTags:
-    """A target for which one tag stands for several: who pushes a manifest by it pushes it by all."""
+    """A target on which one tag stands for several: a manifest pushed by it is pushed by all of them."""
 
     def __init__(self, target: Target, tag: str, others: Sequence[str]) -> None:
         self.errors: dict[str, Exception] = {}

@@ -1,4 +1,4 @@
-"""A survey: what an entry's source has, what of it is chosen, and what its targets have of that.
+"""A survey: the content of an entry's source, the chosen part of it, and the targets' share of that.
 
 Repositories are surveyed some at a time, ahead of whoever takes the views. Where a registry lists manifests
 in bulk (`content.ListsManifests`), that list says it all. Elsewhere a repository costs one list of tags at
@@ -342,7 +342,7 @@ class Survey:
         await run_each(names, ask, min(at_once, len(names)))
 
     async def _look(self, view: _View, asked: _Asked) -> None:
-        """Find what one target has of the chosen. # network"""
+        """Find which of the chosen names one target has. # network"""
         there = asked.view
         names = [
             each for each in view.names if each not in asked.settled and (is_tag(each) or is_digest(each))

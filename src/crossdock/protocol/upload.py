@@ -59,7 +59,7 @@ WAY_REFUSED = frozenset({400, 405, 411, 413, 415, 416, 417, 501})
 
 
 class UploadRules(Struct, frozen=True, kw_only=True):
-    """How to go up at one registry, as far as it is known before the first request."""
+    """The rules for uploads to one registry, as far as they are known before the first request."""
 
     may_chunk: bool = True  # GHCR, GAR and GCR take no chunks (U4)
     chunked: bool = False  # begin with chunks

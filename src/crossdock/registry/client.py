@@ -307,7 +307,7 @@ class RegistryClient:
         Raises `Unauthorized`, `Denied`, and as `request`.
         """
         await self.request("GET", endpoints.base(), scope=NONE)
-        await self._auth.authorization(NONE)  # also where `GET /v2/` is open to anybody
+        await self._auth.authorization(NONE)  # also where `GET /v2/` is open to anonymous clients
         return await self._auth.logged_in_as()
 
     def throttle(self, origin: Origin, status: int, headers: AnyHeaders) -> None:
@@ -529,7 +529,7 @@ class RegistryClient:
 
 
 def _memory_of(host: str, options: RegistryOptions, context: Context) -> HostMemory:
-    """By the options, by what an earlier process saw, or by the host's name. Raises `InvalidOption`."""
+    """The memory; the options, an earlier process or the host name give the kind. Raises `InvalidOption`."""
     kinds, facts = context.kinds, context.facts
     values = dict(options.values)
     learned = learned_from(facts.read(host)) if facts is not None else None

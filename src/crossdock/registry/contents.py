@@ -42,7 +42,7 @@ class _Held(Struct):
 
     rank: int = 0
     is_referred: bool = True
-    referred: asyncio.Future[bool] | None = None  # somebody waits for that
+    referred: asyncio.Future[bool] | None = None  # set while a copy waits for a reference
 
     def tell(self, is_referred: bool) -> None:
         """Record whether a manifest refers to it, and wake who waits for that."""
@@ -125,7 +125,7 @@ class Contents:
 
     @asynccontextmanager
     async def mount_turn(self) -> AsyncIterator[None]:
-        """The block that mounts a blob: one at a time until one has told how the registry mounts."""
+        """The block that mounts a blob: one at a time until one has shown how the registry mounts."""
         if self.mounts_late is not None or self._refused:
             yield
             return

@@ -27,7 +27,7 @@ _IN_NAMES = ("ecr", "gcr.io", "pkg.dev")  # one of them is in the name of each h
 
 
 class HostFacts(Protocol):
-    """Keeps what was learned about registries; `crossdock.kept.hosts` keeps it on disk."""
+    """Keeps facts learned about registries; `crossdock.kept.hosts` keeps them on disk."""
 
     def read(self, host: str) -> Mapping[str, Any]:
         """Facts by name (`memory.Learned`). Never raises."""

@@ -117,7 +117,7 @@ class Creation:
     # -- Harbor --------------------------------------------------------------------------------------------
 
     async def _create_project(self, repository: Repository, project: str) -> bool:
-        """False if it is there, or if that cannot be told: the refusal is what it is."""
+        """Create the project. False if it exists, or if that cannot be found out: then the refusal stands."""
         try:
             query = urlencode({"project_name": project})
             if (await self._ask(repository, "HEAD", f"?{query}", ok=(200, 404))).status == 200:
@@ -128,7 +128,7 @@ class Creation:
         made = await self._ask(
             repository, "POST", "", {"project_name": project, "metadata": metadata}, ok=(201, 409)
         )
-        if made.status == 409 or not self._options.immutable:  # 409: somebody else has just made it
+        if made.status == 409 or not self._options.immutable:  # 409: another client has just made it
             return True
         rule = {
             "disabled": False,

@@ -79,7 +79,7 @@ class Repository:
         ok: Collection[int] = (200,),
         retry: bool = True,
     ) -> Reply:
-        """As `request`, of what needs the repository; a missing one is created if wanted. # network
+        """As `request`, for writes: a missing repository is created if that is wanted. # network
 
         Raises as `Creation.create` too.
         """

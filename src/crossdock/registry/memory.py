@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from crossdock.registry.listings.bulk import Bulk
     from crossdock.registry.pushes import Pushes
 
-WHOLE_POST = 1 * MiB  # a registry that ignores the body (distribution does) has been sent it in vain
+WHOLE_POST = 1 * MiB  # bytes that are lost if a registry ignores the body, as distribution does
 LISTED_REPOSITORIES = 64  # whose tags of digests are kept: twice the copies that run at once
 POST_TRIES = 3  # without a result, after which the usual way is good enough
 LOOKS = 4  # responses by which a registry is recognised: it says who it is in each, or in its challenge
@@ -77,8 +77,8 @@ class HostMemory:
         learned: Learned | None = None,
         on_learned: OnLearned = lambda name, value: None,
     ) -> None:
-        """`values` are a person's, for whichever kind it is. Unless `is_named`, what it answers may tell its
-        kind (`saw`).
+        """`values` are configured, and hold for any kind. Unless `is_named`, responses may show the kind
+        (`saw`).
         """
         self._kinds = kinds or Kinds()
         self._values = values
@@ -114,7 +114,7 @@ class HostMemory:
 
     @property
     def is_unsure(self) -> bool:
-        """Whether the next response may tell which kind it is."""
+        """Whether the next response may show which kind it is."""
         return self._looks > 0
 
     def saw(self, headers: Any, body: bytes | None = None) -> None:
@@ -125,7 +125,7 @@ class HostMemory:
             self.become(name)
 
     def become(self, name: str) -> None:
-        """It is of this kind."""
+        """Set the kind."""
         self._looks = 0
         if name != self.kind.name:
             self.kind = self._kinds.named(name, self._values)

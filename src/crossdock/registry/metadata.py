@@ -93,7 +93,7 @@ class Metadata:
         return await self._delete(self._path(tag)) is not None
 
     async def delete_repository(self) -> Entry | None:
-        """Remove the whole repository; what the registry says of that. # network"""
+        """Remove the whole repository; returns the registry's document about that. # network"""
         reply = await self._delete(self._root)
         if reply is None:
             return None

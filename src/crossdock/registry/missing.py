@@ -25,7 +25,7 @@ _API_PARTS = ("v2", "v1")  # of the URLs that people copy
 
 
 async def explain_missing(repository: Repository, locator: str, reference: str = "") -> Advice | None:
-    """Which part of `reference`, a tag or digest, is missing; None when that cannot be told. # network
+    """The part of `reference`, a tag or digest, that is missing; None if it cannot be found out. # network
 
     Without a reference, the repository itself was not found. `locator` is the repository as people write it.
     """

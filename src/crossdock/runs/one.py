@@ -1,4 +1,4 @@
-"""One copy: a request, what its session shares and a tally go in, a result comes out."""
+"""One copy: takes a request, the session's shared state and a tally, and returns a result."""
 
 from __future__ import annotations
 

@@ -175,7 +175,7 @@ def _is_wrong_name(cause: BaseException) -> bool:
 
 
 def without_traceback(error: Exception) -> Exception:
-    """`error`, fit to be kept: its tracebacks, and those of what is chained to it, hold whole stacks."""
+    """`error` without its tracebacks and those of chained errors, which would keep whole stacks alive."""
     found: list[BaseException | None] = [error]
     seen: set[int] = set()
     while found:

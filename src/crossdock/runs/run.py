@@ -38,7 +38,7 @@ if TYPE_CHECKING:  # each protocol made would cost a start some 0.1 ms
 
         @property
         def totals(self) -> Totals:
-            """How far it is."""
+            """Its progress."""
 
         async def run(self, shared: Shared, watchers: Watchers) -> None:
             """Do it. Its copies go through `Watchers.follow`."""
@@ -117,7 +117,7 @@ class Run(Generic[T]):
 
     @property
     def totals(self) -> Totals:
-        """How far the run is: an object that always shows the present figures."""
+        """The progress of the run: an object that always shows the present figures."""
         return self._watchers.totals
 
     @property

@@ -1,4 +1,4 @@
-"""Archives as `content.Target`: blobs in the order in which they are whole, what lists them at the end.
+"""Archives as `content.Target`: blobs in the order in which they complete, and the index at the end.
 
 A large blob is written while it arrives, so one at a time; the others wait before they are read. A small one
 waits in memory until it is whole. The archive is new, whatever is in its place.
@@ -372,7 +372,7 @@ class ArchiveUpload:
 
 @functools.cache
 def path_of(digest: Digest) -> str:
-    """Where the content is in a layout."""
+    """The path of the content in a layout."""
     return f"blobs/{digest.algorithm}/{digest.encoded}"
 
 

@@ -68,7 +68,7 @@ class IndexFile:
 
     @property
     def path(self) -> Path:
-        """Of ``index.json``."""
+        """The path of ``index.json``."""
         return self.root / "index.json"
 
     def exists(self) -> bool:

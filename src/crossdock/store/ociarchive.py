@@ -23,7 +23,7 @@ class TarBlobs:
         self._index = index
 
     def find(self, digest: Digest) -> Member:
-        """Where the blob is. Raises `NotFound`."""
+        """The member that holds the blob. Raises `NotFound`."""
         member = self._index.find(_path(digest))
         if member is None:
             words = f"blob {digest} is not in {self._index.data.path}{self._index.cut_short}"

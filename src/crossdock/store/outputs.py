@@ -45,7 +45,7 @@ class PartFile:
 
     @property
     def sha256(self) -> str | None:
-        """Of what is in it, if that is known."""
+        """The SHA-256 of the bytes so far; None if they are not hashed."""
         return self.hasher.hexdigest() if self.hasher is not None else None
 
     def put(self, data: memoryview) -> None:

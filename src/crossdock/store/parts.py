@@ -125,7 +125,7 @@ class PartsBytes:
         return PartsBody(files, self.path, start, stop, base)
 
     def numbers(self) -> range:
-        """Of the parts, for `check_part`."""
+        """The numbers of the parts, for `check_part`."""
         return range(len(self._parts))
 
     def check_range(self, first: int, last: int) -> None:

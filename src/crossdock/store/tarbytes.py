@@ -151,7 +151,7 @@ class GzipCursor:
         self._inflater = state.inflater.copy() if state else zlib.decompressobj(wbits=31)
 
     def state(self) -> _State:
-        """Where it is."""
+        """The present state."""
         return _State(self.position, self._read_at, self._inflater.copy())
 
     def read(self, size: int) -> bytes:

@@ -24,7 +24,7 @@ from crossdock.errors import (
 SLOT_SIZE = 1 << 20  # hashed and sent in one call each: 1,000 calls a second at 1 GiB/s, still warm in cache
 
 
-KEPT_FREE = 4  # one of so many slots is for shares that hold none
+KEPT_FREE = 4  # one in this many slots is reserved for shares that hold none
 
 
 class Request:

@@ -78,7 +78,7 @@ class Tuner:
         self._is_refused = False
 
     def serve(self, blobs: int) -> None:
-        """So many blobs are under way: each has a connection, unless the source has refused."""
+        """Take the number of blobs under way: each has a connection, unless the source has refused."""
         self._least = max(1, blobs)
         if not self._is_refused and self.limit < blobs:
             self.limit = min(blobs, self._most)

@@ -48,7 +48,7 @@ class SharedReads:
         self.targets = tuple(TargetReads(self, each) for each in registries)
         self._blobs: dict[Digest, SharedBlob] = {}
         self.reading: set[SharedBlob] = set()
-        """Those that are being read."""
+        """Blobs that are being read."""
         self._wholes: dict[Digest, _Whole] = {}
         self._leads: dict[Digest, _Lead] = {}
         self._spool: SharedSpool | None = None

@@ -150,7 +150,7 @@ class Graph:
         self._subjects.append(manifest)
 
     def forget_subject(self, manifest: Descriptor) -> None:
-        """It was not copied: its referrers are not looked for."""
+        """The manifest was not copied: its referrers are not looked for."""
         self._subjects = [each for each in self._subjects if each.digest != manifest.digest]
 
     def take_subjects(self) -> list[Descriptor]:

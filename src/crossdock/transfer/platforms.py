@@ -1,4 +1,4 @@
-"""Choosing platforms: what becomes of an index.
+"""Choosing platforms: the manifest or index to copy in place of an index.
 
 One platform on an index is that platform's manifest. Several are a new index, with a new digest, of the
 entries of these platforms and the attestations that BuildKit lists beside them. A single image is copied as

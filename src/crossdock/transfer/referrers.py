@@ -151,7 +151,7 @@ class _ReferrersCopy:
         await run_together([*work, *(self._copy_tag(tag) for tag in tags)])
 
     async def _listed(self, subject: Descriptor) -> set[Digest]:
-        """Those that the target lists, as far as it permits: it only saves work. # network"""
+        """The referrers that the target lists, as far as it permits: they only save work. # network"""
         try:
             with during("list referrers of", "target", f"{self._target.name}@{subject.digest}"):
                 async with self._lookups:

@@ -98,7 +98,7 @@ class Resumption:
     # -- the session -------------------------------------------------------------------------------------
 
     def read_limit(self, boundary: int | None) -> int | None:
-        """Where reading the source ends for now, so that a kill does not cost more; None: nowhere.
+        """The offset up to which the source may be read for now; bounds the cost of a kill. None: no bound.
 
         `boundary` is the upload's.
         """

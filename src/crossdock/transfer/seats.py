@@ -61,7 +61,7 @@ class Subscription:
         self.position = begin
         """The offset after the last piece given."""
         self.rest: tuple[int, bytes | None] | None = None
-        """Where it has to read on by itself, and the digest's state there; None: nowhere."""
+        """The offset from which it reads by itself, and the digest's state there; None: nowhere."""
         self.is_leaving = False
         self._limit = limit
         self._shared = shared

@@ -93,7 +93,7 @@ class SharedBlob:
         self._coming: set[TargetReads] = set()  # they need it, and their uploads are to begin
         self._here: list[Subscription] = []
         self.placed = asyncio.Event()
-        """It is read next: the uploads may begin."""
+        """Set when the blob is read next: the uploads may begin."""
         self._has_begun = False
         self._given = 0
         self._is_over = False
@@ -289,7 +289,7 @@ class SharedBlob:
         )
 
     def _start(self) -> tuple[int, BlobVerifier | None]:
-        """Where to begin, and the digest there."""
+        """The offset to begin at, and the digest's state there."""
         first = min(self._here, key=lambda each: each.begin)
         if not any(each.is_hashed for each in self._here):
             return first.begin, None

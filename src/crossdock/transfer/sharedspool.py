@@ -37,9 +37,9 @@ class SharedFile:
         self.resuming = resuming
         self.lacking = lacking
         self.failed: set[TargetReads] = set()
-        """Those that a later run may bring the blob."""
+        """Targets that failed to get the blob; a later run may bring it to them."""
         self.is_told = False
-        """Whether the person knows what is kept for that."""
+        """Whether it was reported that bytes are kept for a later run."""
         self._claiming: asyncio.Future[SpooledBlob | None] | None = None
 
     async def claim(self, tally: Tally) -> SpooledBlob | None:

@@ -19,7 +19,7 @@ JUDGED_AFTER_S = 1.0  # slow start and a burst at the beginning say nothing
 KNOWN_PARTS = 3  # durations needed before one can be called slow
 EXTRA_SHARE = 0.05  # of the blob's bytes that may be requested twice while they may still come
 LEAST_SPLIT_S = 0.25  # a rest that comes within this is not worth a connection in the end game
-SPLIT_TRIPS = 4  # nor one that comes within so many round trips
+SPLIT_TRIPS = 4  # nor one that comes within this many round trips
 
 
 class Slowness:

@@ -370,7 +370,7 @@ class Splice:
 
 
 def _nothing() -> None:
-    """Of no body."""
+    """Do nothing; stands for the `resume` of a body when there is none."""
 
 
 def _readable(socket: int) -> int:

@@ -56,7 +56,7 @@ class TlsTunnel(asyncio.BufferedProtocol, asyncio.Transport):
         self._inner.pause_writing()
 
     def resume_writing(self) -> None:
-        """It has now."""
+        """The kernel has accepted everything."""
         self._inner.resume_writing()
 
     # -- called by the inner connection --------------------------------------------------------------------

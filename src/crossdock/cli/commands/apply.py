@@ -171,7 +171,7 @@ def _shard_of(
     migration: MigrationFile,
     planned: list[dict[str, PlannedRepository]] | None,
 ) -> Shard | None:
-    """The shard, of which a plan tells what each repository costs."""
+    """The shard; with a plan it is balanced by the cost of each repository."""
     shard: Shard | None = namespace.shard
     if shard is None or planned is None:
         return shard

@@ -251,7 +251,7 @@ class CredentialStore:
         answers, self._answers = self._answers, {}
         self._configs.clear()
         new = await self._search(repository)
-        if new is None:  # the helper fails now, so the search was in vain
+        if new is None:  # the helper fails now, so the search found nothing new
             self._answers, self._files_are_stale = answers, False
         else:
             self._past += filter(None, self._found.values())

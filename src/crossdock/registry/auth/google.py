@@ -73,7 +73,7 @@ def _find(session: Any) -> Any:
     import google.auth
     from google.auth.credentials import with_scopes_if_required
 
-    # It tells of every place where there are none, and that a user has no project: none is needed here.
+    # It logs every place without credentials, and that a user has no project, which is not needed here.
     logging.getLogger("google.auth").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="Your application has authenticated using end user credentials")
 

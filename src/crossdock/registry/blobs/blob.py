@@ -87,7 +87,7 @@ async def blob_exists(repository: Repository, descriptor: Descriptor) -> bool:
 
 
 class _Resolved(Struct, frozen=True):
-    """Where ranges are read from."""
+    """The place that ranges are read from."""
 
     url: Url  # its query may be a permission
     is_authorized: bool  # the registry's own origin, which may see Authorization

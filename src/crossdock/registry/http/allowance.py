@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
 
 class Allowed:
-    """The requests of one kind that a host still takes."""
+    """The number of requests of one kind that a host still accepts."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._left: int | None = None  # None: as many as one likes, as far as is known
         self._limit: int | None = None
-        self._until = 0.0  # on the monotonic clock: there are more then
-        self._told = 0  # when that was said, in responses of the host
+        self._until = 0.0  # end of the window, on the monotonic clock
+        self._told = 0  # number of the host's response that said so
         self._news: asyncio.Future[None] | None = None
 
     def takes(self, under_way: int) -> bool:
-        """Whether another request may be sent, with so many under way."""
+        """Whether another request may be sent, with this many under way."""
         if self._left is None:
             return True
         if self._clock.monotonic() >= self._until:  # a new window, of which only the limit is known
             self._left = None if self._limit is None else max(1, self._limit)
             return self._left is None or under_way < self._left
-        # What stays closed for longer than anybody waits is the server's to refuse.
+        # If the window is longer than we would wait, send the request: the server may refuse it.
         return under_way < self._left or self._wait_s > MAX_RETRY_AFTER_S
 
     @property
@@ -43,7 +43,7 @@ class Allowed:
         return self._until - self._clock.monotonic()
 
     def tell(self, said: Allowance, sent: int, now: int) -> None:
-        """A response, the `now`-th of the host, said this; its request was sent after the `sent`-th came."""
+        """Take the allowance of the host's `now`-th response, whose request followed its `sent`-th one."""
         is_later = sent >= self._told or self._left is None
         self._left = said.remaining if is_later else min(said.remaining, self._left or 0)
         self._limit = said.limit
@@ -52,7 +52,7 @@ class Allowed:
         self.wake()
 
     def wake(self) -> None:
-        """Let those who wait look again."""
+        """Wake the waiting requests, to check again."""
         if self._news is not None and not self._news.done():
             self._news.set_result(None)
 
@@ -61,7 +61,7 @@ class Allowed:
         if self._news is None or self._news.done():
             self._news = asyncio.get_running_loop().create_future()
         news = self._news
-        activity = CURRENT.get() if self._left == 0 else None  # else what is under way may tell of more
+        activity = CURRENT.get() if self._left == 0 else None  # else responses under way may permit more
         if activity is not None:
             activity.delayed += 1
         wait_s = self._wait_s  # in a new window there is news as soon as what is under way ends

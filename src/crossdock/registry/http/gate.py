@@ -120,7 +120,7 @@ class HostGate:
 
     @property
     def is_closed(self) -> bool:
-        """It was closed at some time, and may still be: `wait` finds out."""
+        """Whether it was closed, and may still be: `wait` finds out."""
         return self._opens_at > 0
 
     async def wait(self) -> None:

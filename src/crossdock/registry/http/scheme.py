@@ -71,7 +71,7 @@ async def choose_scheme(
 
 
 def place_of(host: str, port: int, served_at: ServedAt | None) -> tuple[str, int]:
-    """Where `host` and `port` are served."""
+    """The address at which `host` and `port` are served."""
     return (served_at(host, port) if served_at else None) or (host, port)
 
 

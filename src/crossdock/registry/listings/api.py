@@ -35,7 +35,7 @@ class Asked(Repository):
     """The requests to such an API about one repository, within the registry's gate."""
 
     def __init__(self, repository: Repository, *, retries: bool = True) -> None:
-        """They begin with the rights of `repository`; `scope` and `authorization` are the API's to change."""
+        """Start with the rights of `repository`; the API may change `scope` and `authorization`."""
         super().__init__(repository.client, repository.path, repository.scope, repository.on_retry)
         self.retries = retries
         self.authorization: str | None = None

@@ -89,22 +89,22 @@ class Bulk:
             self.left = (_SERVICES[service], *(each for each in self.left if each != _SERVICES[service]))
 
     def answered(self, api: str) -> None:
-        """It listed a repository."""
+        """Note that the API listed a repository."""
         self.left, self.is_sure, self._misses = (api,), True, 0
         self._doubts = 0
 
     def drop(self, *apis: str) -> None:
-        """They are not there."""
+        """Note that the registry does not have these APIs."""
         self.left = tuple(each for each in self.left if each not in apis)
 
     def missed(self) -> None:
-        """It was refused, or failed."""
+        """Note that a request was refused, or failed."""
         self._misses += 1
         if self._misses >= _MISSES:
             self.left = ()
 
     def doubted(self) -> None:
-        """All that are left may be there, and say that the repository is not."""
+        """Note that all APIs that are left may exist, and respond that the repository does not."""
         self._doubts += 1
         if self._doubts >= _DOUBTS:
             self.left = ()

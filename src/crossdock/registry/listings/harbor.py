@@ -65,7 +65,7 @@ async def log_in(asked: Asked) -> None:
 
 
 def check_total(what: str, totals: list[int | None], count: int) -> None:
-    """Raise `ProtocolError` unless all pages told one total, and so many entries came."""
+    """Raise `ProtocolError` unless all pages state the same total, and as many entries came."""
     if any(total not in (None, count) for total in totals):
         raise ProtocolError(f"the list of {what} changed while it was read")
 
