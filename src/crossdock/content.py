@@ -133,7 +133,7 @@ class Body(Protocol):
 
 
 class ByteSink(Protocol):
-    """Where body bytes land. Called on the event loop for every read; must not block or await."""
+    """The receiver of body bytes. Called on the event loop for every read; must not block or await."""
 
     def get_buffer(self) -> memoryview | None:
         """Writable memory for the next bytes, never empty; None: full, reading stops until `Body.resume`."""

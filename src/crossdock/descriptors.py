@@ -1,4 +1,4 @@
-"""How much may be open at once under the limit on open files (``ulimit -n``)."""
+"""The number of things that may be open at once under the limit on open files (``ulimit -n``)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 
 
 def affordable(wanted: int, *, per: int, least: int = 1) -> int:
-    """How many to have open at once: `wanted`, or one for every `per` descriptors, at least `least`."""
+    """The number to have open at once: `wanted`, or one for every `per` descriptors, at least `least`."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return wanted

@@ -155,7 +155,7 @@ class Notice(str):
 
 
 class Resume:
-    """How to resume what an interrupted copy left."""
+    """The way to resume an interrupted copy."""
 
     __slots__ = ("command", "text")
 

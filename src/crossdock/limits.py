@@ -80,7 +80,7 @@ class Pace:
 
 
 class Pauses:
-    """The pauses that registries ask for (``Retry-After``), for others who keep to the same limits."""
+    """The pauses that registries ask for (``Retry-After``), shared with processes under the same limits."""
 
     def __init__(self, tell: Callable[[str, float], None]) -> None:
         """`tell` is called with the host that asked this process for a pause, and the seconds."""
@@ -137,7 +137,7 @@ class Limits:
         return Pace(throttle) if throttle is not None else None
 
     def connections(self, registry: str) -> int | None:
-        """How many connections there may be to a host; None: no limit."""
+        """The number of connections that there may be to a host; None: no limit."""
         limits = self._hosts.get(self._key(registry))
         return limits.connections if limits is not None else None
 

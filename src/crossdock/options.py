@@ -122,9 +122,9 @@ class RegistryOptions(Frozen):
     the environment, and ``azure-cli`` az's own login (`registry.auth.azure`).
     """
     az_login: AzLogin = ""
-    """Use az's own login at Azure registries, without being told to by `helper`."""
+    """Use az's own login at Azure registries, even without a `helper` that names it."""
     own_only: bool = False
-    """Without `credentials` and `helper` ask anonymously: the environment and files are somebody else's."""
+    """Without `credentials` and `helper` stay anonymous: the environment and files belong to someone else."""
     kind: str = (
         ""  # of registry, by its name in `registry/kinds.json`; empty: by the host and what it answers
     )
@@ -141,7 +141,7 @@ class RegistryOptions(Frozen):
 
     @property
     def knows_who(self) -> bool:
-        """Whether they say who asks, or which helper knows."""
+        """Whether they hold a login, or name the helper that does."""
         return self.credentials is not None or bool(self.helper)
 
     def over(self, other: RegistryOptions) -> RegistryOptions:

@@ -15,8 +15,8 @@ _READABLE = 0o644  # a result is passed on
 class OutFile:
     """Text for `path`, which has it after `finish`, and is as it was before that.
 
-    A link is followed, and the file keeps its mode. What is no regular file, such as a pipe or a device, is
-    written at once. Every method raises OSError.
+    A link is followed, and the file keeps its mode. Anything but a regular file, such as a pipe or a device,
+    is written at once. Every method raises OSError.
     """
 
     def __init__(self, path: Path) -> None:

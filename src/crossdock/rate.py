@@ -1,4 +1,4 @@
-"""How much may happen in a second. Sans I/O: the caller brings the time.
+"""Rate limits. Sans I/O: the caller brings the time.
 
 A token bucket is stored as the time at which it will be full again (the generic cell rate algorithm, ITU-T
 I.371). A full bucket carries no information, so it can be forgotten.
@@ -56,7 +56,7 @@ class RateLimit:
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()
 
     def __len__(self) -> int:
-        """How many keys are remembered."""
+        """The number of keys that are remembered."""
         return len(self._buckets)
 
     def wait(self, key: str, now: float) -> float:

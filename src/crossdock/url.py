@@ -102,7 +102,7 @@ class Url(Struct, frozen=True):
         return Url(self.origin, target, self.start)
 
     def join(self, reference: str) -> Url:
-        """Where an absolute or relative `reference` leads from here. Raises `InvalidInput`."""
+        """The URL that an absolute or relative `reference` leads to from here. Raises `InvalidInput`."""
         if not _PLAIN.match(reference):
             _check_control(reference)  # which urllib would drop
             try:

@@ -55,7 +55,7 @@ class Comparison:
         by_login: bool = False,
         on_found: Callable[[FoundSource], Awaitable[None]] | None = None,
     ) -> None:
-        """`plans` have the same source, and a registry each. The rest is as of `importing.Import`."""
+        """`plans` have the same source, and a registry each. The rest is as for `importing.Import`."""
         self._source = plans[0].source
         self._force = plans[0].force
         self._references = tuple(each for plan in plans for each in plan.targets)

@@ -40,7 +40,7 @@ def error_text(error: BaseException, face: Face = "copy", *, name: str = "", wid
     With `width` the first line has at most so many characters (`shortened`). `face`: whose flags the advice
     names; `name`: which copy of many failed.
     """
-    from crossdock.cli.advice import advice_text  # of failures alone
+    from crossdock.cli.advice import advice_text  # only needed after failures
 
     line = error_line(error)
     if name:
@@ -87,7 +87,7 @@ def advice_on(error: BaseException) -> Advice | None:
 
 def error_document(error: BaseException, face: Face = "copy") -> dict[str, Any]:
     """The ``error`` member of JSON output and reports, with advice in the words of `face`."""
-    from crossdock.cli.advice import advice_document  # of failures alone
+    from crossdock.cli.advice import advice_document  # only needed after failures
 
     code = exit_code(error)
     edge = error if isinstance(error, CopyError) else None

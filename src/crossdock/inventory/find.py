@@ -1,4 +1,4 @@
-"""Where the inventory is. Without one, nothing heavy is imported."""
+"""Finding the inventory. Without one, nothing heavy is imported."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class ResourceId(Struct, frozen=True):
 
 
 class EntryCredentials(Struct, frozen=True):
-    """Where to find an entry's secret. Paths are absolute, or relative to the working directory."""
+    """The place of an entry's secret. Paths are absolute, or relative to the working directory."""
 
     username: str = ""
     password_env: str = ""

@@ -201,7 +201,7 @@ class ApplyRun:
             self._warn(warning)
 
     def _check_nothing(self) -> None:
-        """Tell of entries of which nothing is chosen, and fail when that is everything."""
+        """Warn of entries of which nothing is chosen; record a failure if nothing at all is chosen."""
         is_part = self._shard is not None or self._names is not None
         if self._only is not None or is_part or self.book.failures:
             return
@@ -319,7 +319,7 @@ class ApplyRun:
         )
 
     def _tell_of_shared(self, number: int, repository: str) -> None:
-        """Tell that an entry deletes nothing in such repositories, once."""
+        """Warn once that an entry deletes nothing in such repositories."""
         if number not in self._have_told_of_shared:
             self._have_told_of_shared.add(number)
             self._warn(shared_warning(self._file.entries[number], repository))

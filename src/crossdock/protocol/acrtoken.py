@@ -27,7 +27,7 @@ def is_azure_host(host: str) -> bool:
 
 
 def exchange_url(realm: str) -> str:
-    """Where access tokens are exchanged, beside the token service `realm`."""
+    """The URL at which access tokens are exchanged, beside the token service `realm`."""
     return urljoin(realm, "/oauth2/exchange")
 
 

@@ -55,7 +55,7 @@ def read_allowance(headers: Mapping[str, str], wall: float) -> Allowance | None:
 
 
 def _combined(value: str, policies: Mapping[str, Mapping[str, str]]) -> Iterable[Allowance | None]:
-    """Of the header ``RateLimit``: one policy in its words until draft 07, several after it."""
+    """The allowance in the header ``RateLimit``: one policy in its words until draft 07, several after it."""
     items = list(_items(value))
     words = {name: text for each, _ in items for name, _, text in [each.partition("=")]}
     if "remaining" in words:

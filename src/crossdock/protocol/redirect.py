@@ -30,7 +30,7 @@ MAX_LOCATION = 32 * 1024  # characters; signed URLs with session tokens reach 4 
 
 
 def next_hop(current: Url, location: str, *, registry: Origin, inside: bool = False) -> Url:
-    """Where `location`, in a response from `current` on behalf of `registry`, leads.
+    """The URL to which `location`, in a response from `current` on behalf of `registry`, leads.
 
     Serves redirects, upload Locations and next pages alike. Only a URL at `registry` itself may be sent
     ``Authorization``. Raises `RedirectRefused` by the rules above.

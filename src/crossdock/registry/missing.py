@@ -64,7 +64,7 @@ def _check(text: str) -> Advice:
 
 def _instead(tag: str, tags: list[str]) -> str:
     """Tags that look like the one that is missing, else the first there are."""
-    from difflib import get_close_matches  # of failures alone
+    from difflib import get_close_matches  # only needed after failures
 
     spelled = {each.lower(): each for each in tags}
     near = [spelled[each] for each in get_close_matches(tag.lower(), list(spelled), n=3)]

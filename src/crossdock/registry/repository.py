@@ -75,7 +75,7 @@ class RegistryRepository(Manifests):
 
     async def explain_missing(self, reference: str = "") -> Advice | None:
         """As `missing.explain_missing`. # network"""
-        from crossdock.registry.missing import explain_missing  # of failures alone
+        from crossdock.registry.missing import explain_missing  # only needed after failures
 
         return await explain_missing(self, self._name, reference)
 
@@ -104,13 +104,13 @@ class RegistryRepository(Manifests):
 
     async def tags(self, on_warning: Callable[[str], None] | None = None) -> list[str]:
         """As `tags.list_tags`; the error says what is wrong with the name. # network"""
-        from crossdock.registry.tags import list_tags  # no part of a copy
+        from crossdock.registry.tags import list_tags  # not needed for copies
 
         listed_at = time.monotonic()
         try:
             found = await list_tags(self, on_warning)
         except NotFound as error:
-            from crossdock.registry.missing import explain_name  # of failures alone
+            from crossdock.registry.missing import explain_name  # only needed after failures
 
             advice = error.advice or explain_name(self.path, self._name)
             raise error.replace(advice=advice) from error.__cause__
@@ -127,7 +127,7 @@ class RegistryRepository(Manifests):
         needed: bool = False,
     ) -> list[ManifestRow] | None:
         """As `listings.bulk.list_manifests`. # network"""
-        from crossdock.registry.listings.bulk import list_manifests  # no part of a copy
+        from crossdock.registry.listings.bulk import list_manifests  # not needed for copies
 
         return await list_manifests(self, on_warning, untagged=untagged, needed=needed)
 
@@ -135,13 +135,13 @@ class RegistryRepository(Manifests):
         self, digest: Digest, artifact_type: str | None = None, *, may_have_tag: bool = True
     ) -> list[Descriptor]:
         """As `referrers.list_referrers`. # network"""
-        from crossdock.registry.referrers import list_referrers  # not of every copy
+        from crossdock.registry.referrers import list_referrers  # not needed for every copy
 
         return await list_referrers(self, digest, artifact_type, may_have_tag=may_have_tag)
 
     async def attached(self, digest: Digest) -> tuple[list[Descriptor], list[str]]:
         """As `attached.find_attached`. # network"""
-        from crossdock.registry.attached import find_attached  # not of every copy
+        from crossdock.registry.attached import find_attached  # not needed for every copy
 
         return await find_attached(self, digest)
 
@@ -267,7 +267,7 @@ class RegistryRepository(Manifests):
         try:
             await self.client.request("DELETE", path, scope=scope, ok=DELETED, on_retry=self.on_retry)
         except Unsupported as error:
-            from crossdock.registry.http.refusal import LOCKED  # of failures alone
+            from crossdock.registry.http.refusal import LOCKED  # only needed after failures
 
             if LOCKED in error.codes or error.advice is not None:
                 raise
@@ -277,7 +277,7 @@ class RegistryRepository(Manifests):
     @property
     def metadata(self) -> Metadata:
         """Azure's metadata API, of this repository."""
-        from crossdock.registry.metadata import Metadata  # no part of a copy
+        from crossdock.registry.metadata import Metadata  # not needed for copies
 
         return Metadata(self)
 

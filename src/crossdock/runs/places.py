@@ -242,7 +242,7 @@ class Places:
         Only those below `prefix` are needed, and a registry may list no others. `on_warning` is called for
         entries that are left out. Raises `NotFound` where there is no catalog, and as `client` does.
         """
-        from crossdock.registry.catalog import list_repositories  # no part of a copy
+        from crossdock.registry.catalog import list_repositories  # not needed for copies
 
         return await list_repositories(self.client(registry, "source"), top, on_warning, prefix=prefix)
 

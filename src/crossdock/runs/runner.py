@@ -196,7 +196,7 @@ class ManyCopy:
         del self._reads[line.start]
 
     def _read_of(self, line: range) -> OneRead:
-        from crossdock.runs.oneread import OneRead  # of few lists
+        from crossdock.runs.oneread import OneRead  # needed for few lists
 
         return OneRead([CopySpec(*self._pairs[index]) for index in line], line.start)
 

@@ -192,7 +192,7 @@ class BlobMove:
 
     async def _splice(self, source: BlobSource, upload: BlobUpload, start: int) -> int:
         """Move bytes that are not read here, as far as that is possible; returns where it ended. # network"""
-        from crossdock.transfer.splice import IS_AVAILABLE, Splice  # of few copies
+        from crossdock.transfer.splice import IS_AVAILABLE, Splice  # needed for few copies
 
         if not IS_AVAILABLE or self._spooling.kept is not None or not upload.takes_pipes:
             self._may_splice = False

@@ -165,7 +165,7 @@ class BlobCopies:
         """Whether the target really has the blob. It is read once per process. # network"""
         if self._workshop.blobs.was_read_back(self._key(blob)):
             return True
-        from crossdock.transfer.reread import reread_blob  # for one way to verify
+        from crossdock.transfer.reread import reread_blob  # only needed for verify="reread"
 
         try:
             await reread_blob(blob, self._target, self._workshop, self._tally)
@@ -259,7 +259,7 @@ class BlobCopies:
                 yield
 
     async def _reread(self, blob: Descriptor) -> None:
-        from crossdock.transfer.reread import reread_blob  # for one way to verify
+        from crossdock.transfer.reread import reread_blob  # only needed for verify="reread"
 
         try:
             await reread_blob(blob, self._target, self._workshop, self._tally)

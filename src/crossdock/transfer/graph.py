@@ -197,7 +197,7 @@ class Graph:
         except CopyError as error:
             if not isinstance(error.cause, NotFound):
                 raise
-            from crossdock.transfer.platforms import advice_on_missing  # of failures alone
+            from crossdock.transfer.platforms import advice_on_missing  # only needed after failures
 
             advice = advice_on_missing(descriptor, chosen=bool(self._request.platforms))
             raise error.replace(advice=advice) from error.cause

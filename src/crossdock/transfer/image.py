@@ -215,7 +215,7 @@ class ImageCopy:
         push = None if proven and whole else partial(graph.push, root, data, shown=request.target_reference)
         is_pushed = False
         if request.referrers and self._target.holds_images is None:
-            from crossdock.transfer.referrers import copy_referrers  # not of every copy
+            from crossdock.transfer.referrers import copy_referrers  # not needed for every copy
 
             # Some registries refuse referrers of what they lack, so the root is pushed before.
             is_pushed = await copy_referrers(

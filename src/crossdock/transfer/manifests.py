@@ -82,7 +82,7 @@ class Manifests:
         """PUT the manifest; it is tagged, or listed at its subject, only after it was read back. # network"""
         if self._rereads:
             await self._target.target.push_manifest(descriptor, data, None)
-            from crossdock.transfer.reread import reread_manifest  # for one way to verify
+            from crossdock.transfer.reread import reread_manifest  # only needed for verify="reread"
 
             await reread_manifest(descriptor, self._target)
             if tag is None and not refers:

@@ -115,7 +115,7 @@ class SharedSpool:
         self._most = affordable(MOST_FILES, per=8)
 
     def file(self, shared: SharedBlob, lacking: set[TargetReads]) -> SharedFile | None:
-        """The file of a blob; None when too many are open. `lacking` is as of `SharedFile`, for a new one."""
+        """The file of a blob; None when too many are open. `lacking` is as for `SharedFile`, if it is new."""
         digest = shared.blob.digest
         found = self._files.get(digest)
         if found is None and len(self._files) + len(self._ended) < self._most:

@@ -112,7 +112,7 @@ def _add_naming(group: Any) -> None:
 
 
 def _pushed_after(text: str) -> dict[str, float]:
-    from crossdock.mirroring.choice import pushed_since  # of few commands
+    from crossdock.mirroring.choice import pushed_since  # needed for few commands
 
     return pushed_since(text)
 

@@ -346,7 +346,7 @@ class Authenticator:
         """
         if status != 401:
             return None
-        from crossdock.protocol import webtoken  # of refusals alone
+        from crossdock.protocol import webtoken  # only needed after refusals
 
         credentials = self._store.known(scope.repository) or Credentials()
         given = credentials.registry_token or credentials.access_token

@@ -99,7 +99,7 @@ class HostGate:
         """Give the place back."""
         self._pulls -= pull
         self._give_back()
-        if self._allowed:  # of few hosts
+        if self._allowed:  # few hosts state any
             for allowed in self._allowed.values():
                 allowed.wake()
 
@@ -110,7 +110,7 @@ class HostGate:
 
     def _exhausted(self, pull: bool, besides: int = 0) -> Allowed | None:
         """The limit that a further request may not exceed now. It has `besides` places already."""
-        if not self._allowed:  # of most hosts
+        if not self._allowed:  # most hosts state none
             return None
         for counts_pulls, allowed in self._allowed.items():
             under_way = self._pulls if counts_pulls else self._inside - besides
@@ -150,7 +150,7 @@ class HostGate:
             self._pauses.asked(self._name, seconds)
 
     def _close_here(self, seconds: float) -> bool:
-        """As `close_for`, here alone; whether it is closed for longer."""
+        """As `close_for`, for this gate alone; whether it is closed for longer than before."""
         before, self._opens_at = self._opens_at, max(self._opens_at, self._clock.monotonic() + seconds)
         return self._opens_at > before
 
