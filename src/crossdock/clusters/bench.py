@@ -305,5 +305,5 @@ def _portable(told: Told) -> bytes:
     try:
         return pickle.dumps(told)
     except Exception as error:
-        failure = CrossdockError(f"what became of it cannot be told: {error}")
+        failure = CrossdockError(f"the result cannot be sent to the client: {error}")
         return pickle.dumps(Told(told.attempt, told.figures, None, told.is_last, failure))

@@ -277,5 +277,5 @@ def _in_use(row: RunRow | None, file: str) -> InvalidOption:
     run = f"run {row.id} of {row.file}" if row is not None else f"a run of {file}"
     return InvalidOption(
         f"{run} is under way in another process",
-        advice=Advice("wait-for-run", "wait until it has ended, or stop that process; then it goes on here"),
+        advice=Advice("wait-for-run", "wait until it has ended, or stop that process; then it resumes here"),
     )
