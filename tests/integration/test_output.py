@@ -263,13 +263,12 @@ def test_a_copy_works_in_odd_environments(
     assert_holds(target.remote, repository, "v1", image)
 
 
-def test_a_read_only_home_is_enough(crossdock: Crossdock, image: Graph, words: tuple[str, str]) -> None:
-    crossdock.home.chmod(0o500)
-    try:
-        crossdock.ok("copy", *words, cwd=Path("/"))
-        assert list(crossdock.home.iterdir()) == []
-    finally:
-        crossdock.home.chmod(0o700)
+def test_a_home_that_cannot_be_written_is_enough(
+    image: Graph, words: tuple[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()  # root may write wherever there is a folder
+    done = Crossdock(tmp_path / "file" / "home").ok("copy", *words, cwd=Path("/"))
+    assert "warning" not in done.stderr, str(done)
 
 
 @pytest.mark.parametrize("redirection", [">&-", "2>&-", ">&- 2>&-", "<&-", "> /dev/full"])

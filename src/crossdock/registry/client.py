@@ -140,6 +140,7 @@ class RegistryClient:
 
     async def login_seen_here(self, repository: str) -> Credentials | None:
         """As `Authenticator.login_seen_here`. # network"""
+        await self.base_url()  # a remembered kind may make this the first request to the host
         return await self._auth.login_seen_here(repository)
 
     @property
