@@ -61,7 +61,7 @@ async def test_a_target_left_behind_goes_on_from_the_spool(
     copies.assert_whole(0, 1, 2)
     assert copies.behind == [True, False, False]
     assert copies.source_bytes == copies.size
-    assert 0 < spooled(copies)[0] < LARGE
+    assert 0 < spooled(copies)[0] <= LARGE
     assert (spooled(copies)[1:], files(folder)) == ([0, 0], [])
 
 
@@ -208,7 +208,7 @@ async def test_a_full_disk_costs_only_what_the_spool_would_have_saved(
         await asyncio.wait(copies.tasks[1:])
         slow.takes.set()
     copies.assert_whole(0, 1, 2)
-    assert copies.size < copies.source_bytes < copies.size + LARGE
+    assert copies.size < copies.source_bytes <= copies.size + LARGE
     assert files(folder) == []
     warnings = [warning for each in copies.tallies for warning in each.warnings]
     assert sum("cannot be used" in warning for warning in warnings) == 1
