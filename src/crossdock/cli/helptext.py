@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
+import shutil
 import textwrap
 from collections.abc import Iterable
 from typing import Any
@@ -46,7 +46,7 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
     """Usage with required flags alone, and texts whose lines are wrapped one by one."""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, width=min(_columns() - 2, _WIDEST))
+        super().__init__(prog, width=min(shutil.get_terminal_size().columns - 2, _WIDEST))
 
     def add_usage(
         self, usage: Any, actions: Iterable[argparse.Action], groups: Any, prefix: Any = None
@@ -82,17 +82,3 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 def _depth(line: str) -> int:
     """The indent of the further lines of a line that is too long: four more, if it is indented itself."""
     return 6 if line.startswith("  ") else 0
-
-
-def _columns() -> int:
-    """The terminal's width, as `shutil.get_terminal_size` would find it."""
-    try:
-        columns = int(os.environ["COLUMNS"])
-    except (KeyError, ValueError):
-        columns = 0
-    if columns <= 0:
-        try:
-            columns = os.get_terminal_size(1).columns
-        except OSError:
-            columns = 0
-    return columns or 80
