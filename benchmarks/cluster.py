@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import http.client
 import json
 import os
 import shutil
@@ -31,7 +30,7 @@ from typing import Any
 from benchmarks.clients import CROSSDOCK
 from benchmarks.content import build
 from benchmarks.measure import build_floor, workspace
-from benchmarks.processes import SEARCH_PATH, Server, free_port
+from benchmarks.processes import SEARCH_PATH, Server, free_port, memory_of
 from benchmarks.record import Record
 from benchmarks.scenarios import GiB, MiB, Workload
 from benchmarks.servers import source, target
@@ -45,6 +44,7 @@ from crossdock.mirroring.names import Namespace
 from crossdock.oci.digest import Digest
 from crossdock.options import CopyOptions
 from crossdock.protocol.upload import DEFAULT_CHUNK
+from crossdock.runs.totals import Totals
 from crossdock.session import Session
 
 PARTS = ("connections", "images", "scheduler", "kills")
@@ -146,24 +146,17 @@ def images(place: Path, size: str) -> dict[str, Any]:
     return {"seconds": seconds, "ratio": seconds["one process"] / seconds["two workers"]}
 
 
-@contextmanager
-def registry(place: Path, role: str, repositories: int, tags: int, layer: int) -> Iterator[Server]:
+def registry(place: Path, role: str, repositories: int, tags: int, layer: int) -> Server:
     """A light registry (`floor/registry.c`)."""
     port = free_port()
     argv = [str(build_floor() / "registry"), str(port), role, *map(str, (repositories, tags, layer))]
-    server = Server(argv, port, place / "log")
-    try:
-        yield server
-    finally:
-        server.stop()
+    return Server(argv, port, place / "log")
 
 
 def look(server: Server) -> dict[str, int]:
     """What a light registry has counted."""
-    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)) as connection:
-        connection.request("GET", "/state")
-        found: dict[str, int] = json.loads(connection.getresponse().read())
-        return found
+    found: dict[str, int] = server.ask("/state")
+    return found
 
 
 def _write_list(place: Path, origin: Server, end: Server, repositories: int, tags: int) -> None:
@@ -248,25 +241,14 @@ def scheduler(place: Path, size: str) -> dict[str, Any]:
         seconds = time.monotonic() - began
         if sum(each.tags for each in jobs) != repositories * tags:
             raise RuntimeError("not every tag was told")
-        return {"peak_rss": _peak_of(process.pid), "seconds": seconds, "tags": repositories * tags}
+        return {"peak_rss": memory_of(process.pid, "VmHWM"), "seconds": seconds, "tags": repositories * tags}
 
 
 async def _hand_out(address: str, jobs: Sequence[_Job]) -> None:
     async with Session(CopyOptions()) as session:
-        shared, totals = await session.shared(), _totals()
+        shared, totals = await session.shared(), Totals()
         async with open_cluster(ClusterPlace(address=address), "simulated", shared, [], print) as cluster:
             await cluster.do(jobs, totals)
-
-
-def _totals() -> Any:
-    from crossdock.runs.totals import Totals
-
-    return Totals()
-
-
-def _peak_of(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 @contextmanager

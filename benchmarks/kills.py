@@ -53,10 +53,7 @@ class Log:
     def new(self) -> list[Access]:
         """The requests that were logged since the last call."""
         whole, newline, self._rest = (self._rest + self._file.read()).rpartition("\n")
-        found = self._line.finditer(whole + newline)
-        return [
-            Access(m["method"], m["path"], int(m["status"]), int(m["sent"]), m["connection"]) for m in found
-        ]
+        return [Access.of(line) for line in self._line.finditer(whole + newline)]
 
 
 class Apply:
@@ -77,15 +74,12 @@ class Apply:
         self.asked: set[str] = set()  # paths, by the process that runs, or ran last
         self.requests = 0  # of that process
 
-    def command(self, *words: str) -> list[str]:
-        """The argv of a command that has the run's state."""
-        return [CROSSDOCK, words[0], *words[1:], "--state", str(self.folder / "state")]
-
     def start(self) -> subprocess.Popen[bytes]:
         """Start the apply, or continue it."""
         self.asked.clear()
         self.requests = 0
-        argv = self.command("apply", str(self.file), "--progress", "none", "--output", "json")
+        argv = [CROSSDOCK, "apply", str(self.file), "--progress", "none", "--output", "json"]
+        argv += ["--state", str(self.folder / "state")]
         with (
             (self.folder / "result.json").open("wb") as output,
             (self.folder / "errors").open("ab") as errors,

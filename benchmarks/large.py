@@ -13,22 +13,20 @@ It writes a record, which the report ignores.
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from benchmarks.clients import CROSSDOCK
 from benchmarks.giant import CONFIG
 from benchmarks.measure import workspace
-from benchmarks.processes import SEARCH_PATH, Server, free_port
+from benchmarks.processes import SEARCH_PATH, Server, cpu_of, free_port, memory_of
 from benchmarks.record import Record
 from benchmarks.scenarios import GiB, MiB
 from crossdock.options import CopyOptions
@@ -108,24 +106,17 @@ def _tenths(memory: list[int]) -> list[int]:
     return [max(memory[begin : begin + step]) for begin in range(0, len(memory), step)]
 
 
-@contextmanager
-def giant(place: Path, layers: list[tuple[str, int]], *words: str) -> Iterator[Server]:
+def giant(place: Path, layers: list[tuple[str, int]], *words: str) -> Server:
     """A running `benchmarks.giant`."""
     given = [word for digest, size in layers for word in ("--layer", f"{digest}:{size}")]
     port = free_port()
-    server = Server([sys.executable, str(GIANT), str(port), *given, *words], port, place / "log")
-    try:
-        yield server
-    finally:
-        server.stop()
+    return Server([sys.executable, str(GIANT), str(port), *given, *words], port, place / "log")
 
 
 def look(server: Server) -> dict[str, Any]:
     """What it counted."""
-    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)) as connection:
-        connection.request("GET", "/state")
-        found: dict[str, Any] = json.loads(connection.getresponse().read())
-        return found
+    found: dict[str, Any] = server.ask("/state")
+    return found
 
 
 def run(argv: list[str], sink: Server, place: Path, killed_at: int | None) -> dict[str, Any]:
@@ -138,9 +129,9 @@ def run(argv: list[str], sink: Server, place: Path, killed_at: int | None) -> di
     try:
         while process.poll() is None:
             received = look(sink)["received"]
-            memory += [_memory_of(process.pid)]
+            memory += [memory_of(process.pid)]
             if received == before:
-                cpu_s = _cpu_of(process.pid)
+                cpu_s = cpu_of(process.pid)
             if killed_at is not None and received >= killed_at:
                 break
             time.sleep(LOOK_S)
@@ -150,24 +141,6 @@ def run(argv: list[str], sink: Server, place: Path, killed_at: int | None) -> di
     if code != (0 if killed_at is None else -9):
         raise RuntimeError(f"the command ended with {code}")
     return {"started": started, "memory": [each for each in memory if each], "cpu_s": cpu_s}
-
-
-def _cpu_of(pid: int) -> float:
-    """User and system seconds so far; proc(5), fields 14 and 15 of ``stat``."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _memory_of(pid: int) -> int:
-    """Resident bytes; 0 of a process that has ended."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:")), 0)
 
 
 def plan(place: Path) -> dict[str, list[str]]:

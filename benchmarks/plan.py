@@ -10,13 +10,12 @@ bars are of issue 14. A record is written, which the report leaves alone.
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 import os
 import shutil
 import statistics
 import sys
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +69,13 @@ def measure(place: Path, repositories: int, tags: int, *, is_noop: bool) -> dict
     place.mkdir()
     load = os.getloadavg()[0]
     with ExitStack() as stack:
-        ports = []
+        servers = []
         for number, more in enumerate(([], [] if is_noop else ["--half"])):
             port = free_port()
             words = [sys.executable, str(FLEET), str(port), f"--repositories={repositories}"]
             server = Server([*words, f"--tags={tags}", *more], port, place / f"log-{number}")
-            stack.callback(server.stop)
-            ports.append(port)
-        source, target = (f"127.0.0.1:{port}" for port in ports)
+            servers.append(stack.enter_context(server))
+        source, target = (f"127.0.0.1:{server.port}" for server in servers)
         file = place / "migration.yaml"
         file.write_text(json.dumps({"version": 1, "mirrors": [{"source": source, "targets": [target]}]}))
         written = place / "written.json"
@@ -93,16 +91,9 @@ def measure(place: Path, repositories: int, tags: int, *, is_noop: bool) -> dict
         return {
             "load": load,
             **{name: usage[name] for name in ("wall_s", "user_s", "system_s", "peak_rss")},
-            "requests": [_requests(port) for port in ports],
+            "requests": [server.ask("/requests") for server in servers],
             "totals": totals,
         }
-
-
-def _requests(port: int) -> dict[str, int]:
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
-        connection.request("GET", "/requests")
-        counted: dict[str, int] = json.loads(connection.getresponse().read())
-        return counted
 
 
 if __name__ == "__main__":

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
-import re
 import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 READY_S = 20.0
@@ -42,8 +45,23 @@ def free_port() -> int:
         return port
 
 
+def cpu_of(pid: int) -> float:
+    """User and system seconds so far; proc(5), fields 14 and 15 of ``stat``."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory_of(pid: int, field: str = "VmRSS") -> int:
+    """Resident bytes, or with ``VmHWM`` their peak; proc(5). 0 for a process that has ended (a zombie)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")), 0)
+
+
 class Server:
-    """A process that listens on `port`; its output goes to the file `log`. It inherits `descriptors`."""
+    """A process that listens on `port`; its output goes to the file `log`. It inherits `descriptors`.
+
+    In a ``with`` block it is stopped at the end.
+    """
 
     def __init__(
         self,
@@ -83,9 +101,20 @@ class Server:
         )
 
     def peak_rss(self) -> int:
-        """The process's peak memory in bytes; proc(5), VmHWM."""
-        status = Path(f"/proc/{self._process.pid}/status").read_text()
-        return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024
+        """The process's peak memory in bytes."""
+        return memory_of(self._process.pid, "VmHWM")
+
+    def ask(self, path: str) -> Any:
+        """The JSON document that it serves at `path`."""
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
+            connection.request("GET", path)
+            return json.loads(connection.getresponse().read())
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def stop(self) -> None:
         """End the process, first with SIGTERM."""

@@ -32,7 +32,7 @@ from pathlib import Path
 from benchmarks.clients import CROSSDOCK, Job, make_job
 from benchmarks.content import build
 from benchmarks.measure import spawn, workspace
-from benchmarks.processes import ROOT
+from benchmarks.processes import ROOT, cpu_of
 from benchmarks.record import Record
 from benchmarks.scenarios import GiB, MiB, Workload
 from benchmarks.servers import source, target
@@ -150,7 +150,7 @@ def resume(job: Job, size: int) -> tuple[float, float]:
     times: list[float] = []
 
     def stamp() -> None:
-        times.extend((time.monotonic(), _cpu_of(second.pid)))
+        times.extend((time.monotonic(), cpu_of(second.pid)))
         moved.set()
 
     try:
@@ -182,12 +182,6 @@ def _chunk_at(offset: int | None) -> Callable[[Seen], bool]:
         return offset is None or int(first) <= offset <= int(last)
 
     return matches
-
-
-def _cpu_of(pid: int) -> float:
-    """User and system seconds so far; proc(5), fields 14 and 15 of ``stat``."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _start(job: Job) -> subprocess.Popen[bytes]:

@@ -73,6 +73,11 @@ class Access:
     def is_blob(self) -> bool:
         return "/blobs/sha256:" in self.path
 
+    @classmethod
+    def of(cls, line: re.Match[str]) -> Access:
+        """The request of a line of the log."""
+        return cls(line["method"], line["path"], int(line["status"]), int(line["sent"]), line["connection"])
+
 
 @dataclass
 class End:
@@ -116,11 +121,8 @@ class End:
                 raise RuntimeError(f"{self.access_log} was not written")
             time.sleep(0.01)
         text = self.access_log.read_text(errors="replace")
-        found = self.line.finditer(text, self.read_to)
+        every = [Access.of(line) for line in self.line.finditer(text, self.read_to)]
         self.read_to = len(text)
-        every = [
-            Access(m["method"], m["path"], int(m["status"]), int(m["sent"]), m["connection"]) for m in found
-        ]
         return [access for access in every if "/v2/mark-" not in access.path]
 
     def _connect(self) -> http.client.HTTPConnection:
