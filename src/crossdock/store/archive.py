@@ -19,7 +19,7 @@ from crossdock.oci.manifest import Limits, parse_manifest
 from crossdock.oci.mediatype import is_manifest
 from crossdock.oci.platform import Platform, matches
 from crossdock.oci.reference import Location, Reference
-from crossdock.store.archivetarget import LEFT_OUT, Held, LeftOut
+from crossdock.store.archivetarget import LEFT_OUT, Held, LeftOut, digest_of_path
 from crossdock.store.dockerarchive import DockerArchive
 from crossdock.store.files import damaged
 from crossdock.store.indexfile import INDEX_LIMIT, names_of
@@ -106,7 +106,7 @@ class Archive:
                     repositories.setdefault(blob.digest, {})[image.reference.repository] = None
         found = dict(self.left_out)
         for name in self._tar.names():
-            digest, member = _digest_in(name), self._tar.find(name)
+            digest, member = digest_of_path(name), self._tar.find(name)
             if digest is not None and member is not None:
                 found[digest] = Held(member.size, tuple(repositories.get(digest, ())))
         return found
@@ -258,14 +258,3 @@ def _is_chosen(manifest: Descriptor, platforms: Sequence[Platform]) -> bool:
 def _belongs(name: str, repository: str) -> bool:
     """Whether a name with a tag that is made of a digest is one of the repository, or of none."""
     return ":" not in name or name.rpartition(":")[0] == repository
-
-
-def _digest_in(name: str) -> Digest | None:
-    """The digest of ``blobs/ALGORITHM/HEX``."""
-    parts = name.split("/")
-    if len(parts) != 3 or parts[0] != "blobs":
-        return None
-    try:
-        return Digest(f"{parts[1]}:{parts[2]}")
-    except InvalidDigest:
-        return None

@@ -7,14 +7,21 @@ waits in memory until it is whole. The archive is new, whatever is in its place.
 from __future__ import annotations
 
 import asyncio
-import functools
+import posixpath
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 
-from crossdock.errors import Advice, ContentError, InvalidReference, SizeMismatch, StoreError
+from crossdock.errors import (
+    Advice,
+    ContentError,
+    InvalidDigest,
+    InvalidReference,
+    SizeMismatch,
+    StoreError,
+)
 from crossdock.oci import mediatype
 from crossdock.oci.archivereference import whole_name
 from crossdock.oci.attachedtag import is_attached_tag
@@ -370,10 +377,20 @@ class ArchiveUpload:
         )
 
 
-@functools.cache
 def path_of(digest: Digest) -> str:
     """The path of the content in a layout."""
     return f"blobs/{digest.algorithm}/{digest.encoded}"
+
+
+def digest_of_path(path: str) -> Digest | None:
+    """The digest of ``blobs/ALGORITHM/HEX``."""
+    parts = posixpath.normpath(path).split("/")
+    if len(parts) != 3 or parts[0] != "blobs":
+        return None
+    try:
+        return Digest.parse(f"{parts[1]}:{parts[2]}")
+    except InvalidDigest:
+        return None
 
 
 def _index(entries: list[Entry]) -> dict[str, object]:

@@ -11,7 +11,6 @@ import hashlib
 import posixpath
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import msgspec
 
@@ -31,7 +30,7 @@ from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Limits, Manifest, parse_manifest
 from crossdock.options import CopyOptions
-from crossdock.store.archivetarget import DockerArchiveTarget
+from crossdock.store.archivetarget import DockerArchiveTarget, digest_of_path
 from crossdock.store.files import damaged, explained, refuse_abandoned
 from crossdock.store.ociarchive import TarBlobs, read_index
 from crossdock.store.several import listed
@@ -191,7 +190,7 @@ class DockerArchive:
 
     def _stored(self, image: _Image) -> tuple[Descriptor, bytes, dict[Digest, Member]] | None:
         """The image's manifest, where the archive holds a layout with it and with all of its blobs."""
-        config = _digest_of_path(image.config)
+        config = digest_of_path(image.config)
         if config is None or self._tar.find("oci-layout") is None or self._tar.find("index.json") is None:
             return None
         files = TarBlobs(self._tar)
@@ -270,7 +269,7 @@ class DockerArchive:
                 return Digest.parse(diff_id), member, suffix
             except InvalidDigest as error:
                 raise damaged(self._data.path, f"a config lists a wrong digest: {error}") from None
-        return _digest_of_path(name) or self._hashed(member), member, suffix
+        return digest_of_path(name) or self._hashed(member), member, suffix
 
     def _hashed(self, member: Member) -> Digest:
         hasher, at, stop = hashlib.sha256(), member.start, member.start + member.size
@@ -313,17 +312,6 @@ def _document(config: tuple[Digest, int], layers: list[tuple[Digest, Member, str
         "layers": [entry(_LAYER + suffix, digest, member.size) for digest, member, suffix in layers],
     }
     return msgspec.json.encode(document)
-
-
-def _digest_of_path(name: str) -> Digest | None:
-    """The digest of ``blobs/ALGORITHM/HEX``."""
-    parts = Path(_normal(name)).parts
-    if len(parts) != 3 or parts[0] != "blobs":
-        return None
-    try:
-        return Digest.parse(f"{parts[1]}:{parts[2]}")
-    except InvalidDigest:
-        return None
 
 
 def _normal(name: str) -> str:

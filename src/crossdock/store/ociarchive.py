@@ -9,7 +9,7 @@ from crossdock.oci.archivereference import OciArchiveReference
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.options import CopyOptions
-from crossdock.store.archivetarget import LEFT_OUT, ArchiveTarget
+from crossdock.store.archivetarget import LEFT_OUT, ArchiveTarget, path_of
 from crossdock.store.indexed import IndexedSource
 from crossdock.store.indexfile import INDEX_LIMIT, LAYOUT_LIMIT, Entry, check_version, decode, entries_of
 from crossdock.store.tarblob import TarBlob
@@ -24,7 +24,7 @@ class TarBlobs:
 
     def find(self, digest: Digest) -> Member:
         """The member that holds the blob. Raises `NotFound`."""
-        member = self._index.find(_path(digest))
+        member = self._index.find(path_of(digest))
         if member is None:
             words = f"blob {digest} is not in {self._index.data.path}{self._index.cut_short}"
             if self._index.find(LEFT_OUT) is not None:
@@ -34,13 +34,13 @@ class TarBlobs:
 
     def size(self, digest: Digest) -> int | None:
         """Bytes of the blob, None when it is not there."""
-        member = self._index.find(_path(digest))
+        member = self._index.find(path_of(digest))
         return None if member is None else member.size
 
     def read(self, digest: Digest, limit: int) -> bytes:
         """A small blob, unverified. Raises `NotFound`, `LimitExceeded`, `StoreError`, `ContentError`."""
         self.find(digest)
-        return self._index.read(_path(digest), limit)
+        return self._index.read(path_of(digest), limit)
 
 
 class OciArchive(IndexedSource):
@@ -103,7 +103,3 @@ def open_archive(
 
 def _missing(tar: TarIndex) -> str:
     return "oci-layout file" if tar.find("oci-layout") is None else "index.json"
-
-
-def _path(digest: Digest) -> str:
-    return f"blobs/{digest.algorithm}/{digest.encoded}"
