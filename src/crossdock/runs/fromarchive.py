@@ -22,7 +22,7 @@ from crossdock.runs.run import Watchers
 from crossdock.runs.runner import AT_ONCE, Runner
 from crossdock.runs.totals import Totals
 from crossdock.steps import during
-from crossdock.store.archive import Archive, Named
+from crossdock.store.archive import Archive, ArchivedRepository, Named
 from crossdock.store.parts import PartsBytes
 from crossdock.store.tarbytes import AnyBytes, open_bytes
 from crossdock.store.tarindex import TarIndex
@@ -210,7 +210,7 @@ class FromArchive:
         async def do(index: int) -> None:
             pair: Pair = self.pairs[index]
             image = self._images[index]
-            source = archive.repository(image.reference.locator, elsewhere.get(pair[1].place, {}))
+            source = ArchivedRepository(archive, image.reference.locator, elsewhere.get(pair[1].place, {}))
             await runner.copy(
                 index,
                 pair,

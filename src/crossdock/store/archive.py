@@ -130,20 +130,16 @@ class Archive:
                     manifests, blobs = self._below(manifest)
                     yield manifest, blobs
                     below += [each for each in manifests if _is_chosen(each, platforms)]
-                    attached, names = self._layout.attached_to(manifest.digest) if referrers else ([], [])
-                    below += attached
-                    for name in names:
-                        if _belongs(name, image.reference.locator):
-                            below += self._by_name[name]
+                    if referrers:
+                        attached, names = self._attached_to(manifest.digest, image.reference.locator)
+                        below += attached
+                        below += [each for name in names for each in self._by_name[name]]
             level = below
 
     def attached(self, digest: Digest, repository: str) -> tuple[list[Descriptor], list[str]]:
         """As `content.FindsAttached.attached`, in ``host/repository``."""
-        if self._layout is None:
-            return [], []
-        referrers, names = self._layout.attached_to(digest)
-        tags = {name.rpartition(":")[2] for name in names if _belongs(name, repository)}
-        return referrers, sorted(tags)
+        referrers, names = self._attached_to(digest, repository)
+        return referrers, sorted({name.rpartition(":")[2] for name in names})
 
     def find(self, name: str) -> Descriptor | None:
         """The image of this name exactly; None where there is none, or where it means several."""
@@ -153,10 +149,6 @@ class Archive:
     def digests(self, image: Named) -> set[Digest]:
         """The manifests that the name means: one, unless it is ambiguous; none where that is not known."""
         return {each.digest for each in self._by_name.get(image.name, [])}
-
-    def repository(self, repository: str, elsewhere: Mapping[Digest, Source]) -> ArchivedRepository:
-        """As `ArchivedRepository`."""
-        return ArchivedRepository(self, repository, elsewhere)
 
     def is_left_out(self, digest: Digest) -> bool:
         """Whether another archive has the blob, and this one does not."""
@@ -181,6 +173,13 @@ class Archive:
             return False
         subject = subject_of(tag)
         return subject is not None and self._blobs.size(subject) is not None
+
+    def _attached_to(self, digest: Digest, repository: str) -> tuple[list[Descriptor], list[str]]:
+        """The referrers of a manifest, and the names in the repository whose tag is made of its digest."""
+        if self._layout is None:
+            return [], []
+        referrers, names = self._layout.attached_to(digest)
+        return referrers, [name for name in names if _belongs(name, repository)]
 
     def _below(self, descriptor: Descriptor) -> Below:
         """The manifests and blobs that a manifest lists; none if it is not here: indexes may list such."""
