@@ -28,7 +28,7 @@ from crossdock.oci.platform import Platform
 from crossdock.oci.reference import LayoutReference, Reference, is_tag
 from crossdock.runs.oneread import TargetReads, status_of
 from crossdock.runs.places import Shared
-from crossdock.runs.results import PairResult, Status, status_of_error, without_traceback
+from crossdock.runs.results import PairResult, Status, status_of_error, unended, without_traceback
 from crossdock.runs.run import Watchers
 from crossdock.runs.runner import AT_ONCE, FailedFast, Runner
 from crossdock.runs.totals import Totals
@@ -122,10 +122,8 @@ class Applying:
     def unended(self) -> Iterator[PairResult]:
         """The copies that the end of the run has left."""
         for one in self._rounds.values():
-            status: Status = "cancelled" if one.index in self._begun else "not begun"
             for name in one.names.indices:
-                source, target = one.names.pair(name)
-                yield PairResult(source=source, target=target, status=status)
+                yield unended(*one.names.pair(name), begun=one.index in self._begun)
 
     # -- views → groups ------------------------------------------------------------------------------------
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from msgspec import Struct
 
@@ -17,7 +16,7 @@ from crossdock.oci.reference import Reference
 from crossdock.runs.one import CopySpec, copy_one
 from crossdock.runs.pairs import Pair, Pairs
 from crossdock.runs.places import Shared
-from crossdock.runs.results import ManyResult, PairResult, status_of_error
+from crossdock.runs.results import ManyResult, PairResult, status_of_error, unended
 from crossdock.runs.run import Watchers
 from crossdock.runs.runner import AT_ONCE, Runner
 from crossdock.runs.totals import Totals
@@ -82,14 +81,12 @@ class FromArchive:
     def result(self) -> ManyResult:
         """The result so far."""
         return ManyResult(
-            copies=tuple(self._results.get(at) or self._unended(at) for at in range(len(self.pairs))),
+            copies=tuple(
+                self._results.get(index) or unended(*pair, begun=index in self._begun)
+                for index, pair in enumerate(self.pairs)
+            ),
             seconds=self.totals.seconds,
         )
-
-    def _unended(self, index: int) -> PairResult:
-        source, target = map(str, self.pairs[index])
-        status: Any = "cancelled" if index in self._begun else "not begun"
-        return PairResult(source=source, target=target, status=status)
 
     # -- before anything is copied -------------------------------------------------------------------------
 
@@ -202,10 +199,6 @@ class FromArchive:
     ) -> None:
         runner = Runner(watchers, self._results.__setitem__)
         self._begun = runner.begun
-        pending = iter(range(len(self.pairs)))
-
-        async def take() -> int | None:
-            return next(pending, None)
 
         async def do(index: int) -> None:
             pair: Pair = self.pairs[index]
@@ -218,7 +211,7 @@ class FromArchive:
                 error_status=partial(status_of_error, existing=shared.options.existing),
             )
 
-        await runner.work(take, do, min(affordable(AT_ONCE, per=8), len(self.pairs)))
+        await run_each(range(len(self.pairs)), do, min(affordable(AT_ONCE, per=8), len(self.pairs)))
 
 
 def _suffix(name: str) -> str:

@@ -155,6 +155,11 @@ def failure_of(copies: Sequence[_Ended], how: str) -> CopiesFailed | None:
     )
 
 
+def unended(source: object, target: object, *, begun: bool) -> PairResult:
+    """The result of a copy that had not ended when the run did; `begun`: it was under way."""
+    return PairResult(source=str(source), target=str(target), status="cancelled" if begun else "not begun")
+
+
 def status_of_error(error: Exception, existing: Existing) -> Status:
     """Whether the copy has failed, or its target's tag was left as it is, as `existing` wants it."""
     is_reported = existing == "report" and isinstance(root_cause(error), TagExists)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,12 +25,13 @@ from crossdock.runs.results import (
     Status,
     TargetsResult,
     status_of_error,
+    unended,
     without_traceback,
 )
 from crossdock.runs.run import Watchers
 from crossdock.runs.totals import Totals
 from crossdock.tally import Tally
-from crossdock.tasks import run_together
+from crossdock.tasks import run_each, run_together
 
 if TYPE_CHECKING:
     from crossdock.runs.oneread import OneRead
@@ -156,10 +158,6 @@ class ManyCopy:
             shared.places.prepare(target, "target")
         runner = Runner(watchers, self._results.__setitem__, fail_fast=self._fail_fast)
         self._begun = runner.begun
-        pending = self._pairs.lines()
-
-        async def take() -> range | None:
-            return next(pending, None)
 
         async def do(line: range) -> None:
             if len(line) > 1:
@@ -175,11 +173,15 @@ class ManyCopy:
 
         # A layout has its folders, lock and unfinished blobs open while a copy goes there.
         workers = min(affordable(self._at_once, per=8), len(self._pairs))
-        await runner.work(take, do, workers)
+        with suppress(FailedFast):
+            await run_each(self._pairs.lines(), do, workers)
 
     def result(self) -> ManyResult:
         """The result so far."""
-        copies = tuple(self._results.get(index) or self._unended(index) for index in range(len(self._pairs)))
+        copies = tuple(
+            self._results.get(index) or unended(*pair, begun=index in self._begun)
+            for index, pair in enumerate(self._pairs)
+        )
         lines = {
             line.start: self._lines.get(line.start) or self._line_so_far(line)
             for line in self._pairs.lines()
@@ -203,8 +205,3 @@ class ManyCopy:
     def _line_so_far(self, line: range) -> TargetsResult:
         read = self._reads.get(line.start) or self._read_of(line)
         return read.result(self._results, self.totals.seconds)
-
-    def _unended(self, index: int) -> PairResult:
-        source, target = map(str, self._pairs[index])
-        status: Status = "cancelled" if index in self._begun else "not begun"
-        return PairResult(source=source, target=target, status=status)

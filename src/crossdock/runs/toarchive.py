@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 from msgspec import Struct
 
@@ -20,9 +21,9 @@ from crossdock.runs.kept import KeptSource
 from crossdock.runs.one import CopySpec, copy_one
 from crossdock.runs.pairs import Pairs
 from crossdock.runs.places import Shared
-from crossdock.runs.results import ManyResult, PairResult
+from crossdock.runs.results import ManyResult, PairResult, unended
 from crossdock.runs.run import Watchers
-from crossdock.runs.runner import AT_ONCE, Runner
+from crossdock.runs.runner import AT_ONCE, FailedFast, Runner
 from crossdock.runs.totals import Totals
 from crossdock.steps import during
 from crossdock.store.archive import Archive
@@ -118,9 +119,7 @@ class ToArchive:
         ended = self._results.get(index)
         if ended is not None and (self.written is not None or ended.status == "failed"):
             return ended
-        source, target = map(str, self.pairs[index])
-        status: Any = "cancelled" if self._has_begun else "not begun"
-        return PairResult(source=source, target=target, status=status)
+        return unended(*self.pairs[index], begun=self._has_begun)
 
     def _open(self, since: Mapping[Digest, Held] | None) -> ArchiveTarget:
         kind = DockerArchiveTarget if isinstance(self._place, DockerArchiveReference) else ArchiveTarget
@@ -145,11 +144,6 @@ class ToArchive:
         await run_each(range(len(self.pairs)), find, AT_ONCE)
 
     async def _copy(self, archive: ArchiveTarget, shared: Shared, runner: Runner) -> None:
-        pending = iter(range(len(self.pairs)))
-
-        async def take() -> int | None:
-            return next(pending, None)
-
         async def do(index: int) -> None:
             source, target = self.pairs[index]
             assert isinstance(source, Reference)
@@ -163,7 +157,8 @@ class ToArchive:
             )
             await runner.copy(index, (source, target), partial(copy_one, spec, shared), tally=tally)
 
-        await runner.work(take, do, min(affordable(AT_ONCE, per=8), len(self.pairs)))
+        with suppress(FailedFast):
+            await run_each(range(len(self.pairs)), do, min(affordable(AT_ONCE, per=8), len(self.pairs)))
 
     def _check(self) -> None:
         """Raise `CopiesFailed` if one reference has failed."""
