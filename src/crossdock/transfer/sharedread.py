@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 PATIENCE_S = 3.0  # that the others wait for one target, in all
 LOOK_S = 0.25  # between two looks at whether a full queue holds the others up
 FORGIVEN = 0.25  # seconds of that are forgotten for each second without: a fifth slower is not left behind
-_BLOCK = 64 * 1024  # of a spool (`kept.spoolfile`), which is not loaded without one
 QUEUE_PIECES = 16  # that wait to be sent to one target: some 16 MiB, which smooth out its pauses
 
 
@@ -172,10 +171,10 @@ class SharedBlob:
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
-    async def goes_on(self, offset: int) -> bool:
-        """Wait for the reading to get beyond the block at `offset`; False: it does not, or not soon."""
-        passed, given = self._passed, self._given
-        if not self._has_begun or self._is_over or offset < given // _BLOCK * _BLOCK:
+    async def goes_on(self, stop: int) -> bool:
+        """Wait until more is read; False: everything before `stop` was, or no more is, or not soon."""
+        passed = self._passed
+        if not self._has_begun or self._is_over or stop <= self._given:
             return False
         with suppress(TimeoutError):
             await asyncio.wait_for(passed.wait(), PATIENCE_S)

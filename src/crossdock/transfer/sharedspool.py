@@ -12,6 +12,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from crossdock.descriptors import affordable
+from crossdock.kept.spoolfile import BLOCK
 from crossdock.oci.digest import Digest
 from crossdock.tally import Tally
 from crossdock.tasks import ended, in_thread
@@ -89,7 +90,7 @@ class SharedSpooling(Spooling):
         """Return when the byte at `offset` is kept, or no other target is about to bring it."""
         kept = self.kept
         while kept is not None and offset < kept.room and not kept.has(offset):
-            if not await self._file.shared.goes_on(offset):
+            if not await self._file.shared.goes_on((offset // BLOCK + 1) * BLOCK):
                 return
 
     async def committed(self) -> None:
