@@ -143,6 +143,18 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sharedread, "PATIENCE_S", 0.05)
 
 
+def refuse(session: MemorySession, count: int) -> None:
+    """A target's `on_append` that fails within the large layer."""
+    if session.descriptor.size == LARGE and session.data:
+        raise Denied("no")
+
+
+def interrupt(session: MemorySession, count: int) -> None:
+    """A target's `on_append` that requests the bytes of the large layer again, once."""
+    if session.descriptor.size == LARGE and session.offset > LARGE // 2 and not session.interruptions:
+        session.interrupt(0)
+
+
 async def test_every_blob_is_read_once_for_all_targets(copies: Copies) -> None:
     async with copies.under_way():
         pass
@@ -243,10 +255,6 @@ async def test_targets_that_divide_their_bandwidth_differently_are_not_left_behi
 
 
 async def test_a_target_that_fails_in_mid_blob_does_not_end_the_others(copies: Copies) -> None:
-    def refuse(session: MemorySession, count: int) -> None:
-        if session.descriptor.size == LARGE and session.data:
-            raise Denied("no")
-
     copies.targets[1].on_append = refuse
     async with copies.under_way():
         pass
@@ -256,10 +264,6 @@ async def test_a_target_that_fails_in_mid_blob_does_not_end_the_others(copies: C
 
 
 async def test_a_target_that_requests_earlier_bytes_reads_them_for_itself(copies: Copies) -> None:
-    def interrupt(session: MemorySession, count: int) -> None:
-        if session.descriptor.size == LARGE and session.offset > LARGE // 2 and not session.interruptions:
-            session.interrupt(0)
-
     copies.targets[1].on_append = interrupt
     async with copies.under_way():
         pass

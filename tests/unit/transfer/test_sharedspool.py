@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from crossdock.errors import CopyError, Denied
+from crossdock.errors import CopyError
 from crossdock.kept.spool import Spool
 from crossdock.kept.spoolfile import SpoolFile
 from crossdock.kept.spoolfolder import SUFFIX
 from crossdock.transfer.workshop import Resuming, Workshop
 from unit.transfer.doubles import MemorySession
-from unit.transfer.test_fanout import LARGE, Copies, impatient
+from unit.transfer.test_fanout import LARGE, Copies, impatient, interrupt, refuse
 
 
 @pytest.fixture
@@ -117,10 +117,6 @@ async def test_one_left_behind_does_not_wait_long_for_the_read_that_others_hold_
 
 
 async def test_bytes_that_a_target_requests_again_come_from_the_spool(copies: Copies) -> None:
-    def interrupt(session: MemorySession, count: int) -> None:
-        if session.descriptor.size == LARGE and session.offset > LARGE // 2 and not session.interruptions:
-            session.interrupt(0)
-
     copies.targets[1].on_append = interrupt
     async with copies.under_way():
         pass
@@ -131,10 +127,6 @@ async def test_bytes_that_a_target_requests_again_come_from_the_spool(copies: Co
 async def test_what_a_failed_target_lacks_stays_for_the_next_run(
     copies: Copies, folder: Path, workshop: Workshop
 ) -> None:
-    def refuse(session: MemorySession, count: int) -> None:
-        if session.descriptor.size == LARGE and session.data:
-            raise Denied("no")
-
     copies.targets[1].on_append = refuse
     async with copies.under_way():
         pass
