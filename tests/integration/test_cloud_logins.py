@@ -9,15 +9,14 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from crossdock.imagebuilder import Content, ImageBuilder
+from crossdock.imagebuilder import ImageBuilder
 from crossdock_testing.clouds import POOL, ROLE, CloudIdentities
 from crossdock_testing.listings.ecr import ACCOUNT, KEY, REGISTRY, SECRET, EcrDouble, EcrPublicDouble
 from crossdock_testing.listings.google import GoogleDouble
 from crossdock_testing.listings.harbor import HarborDouble
-from support.command import AUTH, DONE, Crossdock
+from support.command import AUTH, Crossdock
 from support.docker_registry import DockerRegistry
-from support.images import push
-from support.push import Remote, sha256
+from support.images import Graph, assert_holds, push
 
 pytestmark = pytest.mark.real
 
@@ -43,10 +42,9 @@ def identities(closing: ExitStack) -> CloudIdentities:
 
 
 @pytest.fixture
-def image(source: DockerRegistry, repository: str, builder: ImageBuilder) -> Content:
+def image(source: DockerRegistry, repository: str, builder: ImageBuilder) -> Graph:
     content = builder.image([builder.random_layer(900 + number) for number in range(6)])
-    push(Remote(source.host), repository, builder, content, "v1")
-    return content
+    return push(source.remote, repository, builder, content, "v1")
 
 
 def inventory(folder: Path, served: dict[str, str], more: str = "") -> tuple[str, ...]:
@@ -127,20 +125,19 @@ def test_from_google_to_ecr_in_a_workflow_or_pod(
     source: DockerRegistry,
     target: DockerRegistry,
     repository: str,
-    image: Content,
+    image: Graph,
     tmp_path: Path,
     closing: ExitStack,
 ) -> None:
     """GitHub's OIDC at Google, a web identity at AWS; ECR's login ends in the middle."""
     google = closing.enter_context(Google(source.host, identities))
     ecr = closing.enter_context(Ending(target.host, keys=identities.keys, is_guarded=True))
-    done = crossdock(
+    done = crossdock.ok(
         *("copy", f"{GAR}/{repository}:v1", f"{REGISTRY}/{repository}:v1"),
         *inventory(tmp_path, {GAR: google.host, REGISTRY: ecr.host}),
         env={**by_github(identities, tmp_path), **by_web_identity(identities, ecr, tmp_path)},
     )
-    assert done.code == DONE, done
-    assert sha256(Remote(target.host).manifest(repository, "v1").body) == image.digest
+    assert_holds(target.remote, repository, "v1", image)
     assert len(ecr.issued) == 2
     assert [identities.count(word) for word in ("sts Assume", "github", "google sts")] == [1, 1, 1]
     secrets = [
@@ -157,20 +154,19 @@ def test_from_ecr_to_google_in_a_cluster(
     source: DockerRegistry,
     target: DockerRegistry,
     repository: str,
-    image: Content,
+    image: Graph,
     tmp_path: Path,
     closing: ExitStack,
 ) -> None:
     """EKS Pod Identity at AWS, the metadata service at Google."""
     ecr = closing.enter_context(EcrDouble(source.host, keys=identities.keys, is_guarded=True))
     google = closing.enter_context(Google(target.host, identities))
-    done = crossdock(
+    crossdock.ok(
         *("copy", f"{REGISTRY}/{repository}:v1", f"{GAR}/{repository}:v1"),
         *inventory(tmp_path, {GAR: google.host, REGISTRY: ecr.host}),
         env={**by_metadata(identities, tmp_path), **by_pod_identity(identities, ecr, tmp_path)},
     )
-    assert done.code == DONE, done
-    assert sha256(Remote(target.host).manifest(repository, "v1").body) == image.digest
+    assert_holds(target.remote, repository, "v1", image)
     assert (len(ecr.issued), identities.count("pod identity")) == (1, 1)
     assert identities.count("/token") == 1
 
@@ -180,7 +176,7 @@ def test_ecr_public_is_read_with_keys_that_are_good_and_without_them_when_they_a
     source: DockerRegistry,
     target: DockerRegistry,
     repository: str,
-    image: Content,
+    image: Graph,
     tmp_path: Path,
     closing: ExitStack,
 ) -> None:
@@ -189,13 +185,11 @@ def test_ecr_public_is_read_with_keys_that_are_good_and_without_them_when_they_a
     flags = inventory(tmp_path, {"public.ecr.aws": ecr.host})
     endpoint = {"AWS_ENDPOINT_URL_ECR_PUBLIC": f"http://{ecr.host}"}
     env = {**endpoint, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
-    done = crossdock(*words, *flags, env=env)
-    assert done.code == DONE, done
+    crossdock.ok(*words, *flags, env=env)
     assert len(ecr.issued) == 1
     assert {each.user for each in ecr.asked if "/manifests/" in each.target} == {"AWS"}
     ecr.asked.clear()
-    done = crossdock(*words, "--check-blobs", *flags, env={**env, "AWS_SECRET_ACCESS_KEY": "wrong"})
-    assert done.code == DONE, done
+    crossdock.ok(*words, "--check-blobs", *flags, env={**env, "AWS_SECRET_ACCESS_KEY": "wrong"})
     assert "AWS" not in {each.user for each in ecr.asked}
     ecr.is_private = True
     done = crossdock(*words, "--retries", "0", *flags, env={**env, "AWS_SECRET_ACCESS_KEY": "wrong"})
@@ -209,7 +203,7 @@ def test_a_missing_repository_of_ecr_is_created_once(
     source: DockerRegistry,
     target: DockerRegistry,
     repository: str,
-    image: Content,
+    image: Graph,
     tmp_path: Path,
     closing: ExitStack,
 ) -> None:
@@ -222,10 +216,9 @@ def test_a_missing_repository_of_ecr_is_created_once(
     names = [repository, f"{repository}/again"]
     pairs = tmp_path / "pairs.txt"
     pairs.write_text("".join(f"{source.host}/{repository}:v1 {REGISTRY}/{name}:v1\n" for name in names))
-    done = crossdock("copy", "--from-file", pairs, *flags, "--dest-creds-stdin", stdin="u:p\n", env=env)
-    assert done.code == DONE, done
+    crossdock.ok("copy", "--from-file", pairs, *flags, "--dest-creds-stdin", stdin="u:p\n", env=env)
     for name in names:
-        assert sha256(Remote(target.host).manifest(name, "v1").body) == image.digest
+        assert_holds(target.remote, name, "v1", image)
     assert sorted(ecr.created, key=lambda each: each["repositoryName"]) == [
         {
             "registryId": ACCOUNT,
@@ -237,10 +230,11 @@ def test_a_missing_repository_of_ecr_is_created_once(
     ]
     assert (ecr.issued, ecr.refusals) == ([], [])
     ecr.may_create = False
-    done = crossdock(*words, f"{REGISTRY}/other/name:v1", *flags, env=env)
-    assert done.code == AUTH
-    assert f"other/name does not exist at {REGISTRY} and could not be created" in done.error
-    assert "not authorized to perform: ecr:CreateRepository" in done.error
+    naming = [
+        f"other/name does not exist at {REGISTRY} and could not be created",
+        "not authorized to perform: ecr:CreateRepository",
+    ]
+    crossdock.fail(*words, f"{REGISTRY}/other/name:v1", *flags, env=env, code=AUTH, naming=naming)
     assert ecr.refusals == ["AccessDeniedException"]
 
 
@@ -249,7 +243,7 @@ def test_a_missing_project_of_harbor_is_created_once(
     source: DockerRegistry,
     target: DockerRegistry,
     repository: str,
-    image: Content,
+    image: Graph,
     tmp_path: Path,
     closing: ExitStack,
 ) -> None:
@@ -259,13 +253,11 @@ def test_a_missing_project_of_harbor_is_created_once(
     )
     words = ("copy", f"{source.host}/{repository}:v1", f"{harbor.host}/{repository}:v1", "--dest-creds-stdin")
     flags = inventory(tmp_path, {harbor.host: harbor.host}, ", create: {immutable: true, scan: true}")
-    done = crossdock(*words, *flags, stdin="robot$x:p\n")
-    assert done.code == AUTH, done
-    assert f"it does not exist at {harbor.host} and could not be created" in done.error
+    naming = [f"it does not exist at {harbor.host} and could not be created"]
+    crossdock.fail(*words, *flags, stdin="robot$x:p\n", code=AUTH, naming=naming)
     assert harbor.count("/api/v2.0/projects$") == 1
-    done = crossdock(*words, *flags, stdin="admin:p\n")
-    assert done.code == DONE, done
-    assert sha256(Remote(target.host).manifest(repository, "v1").body) == image.digest
+    crossdock.ok(*words, *flags, stdin="admin:p\n")
+    assert_holds(target.remote, repository, "v1", image)
     (_, project), (below, rule) = harbor.created
     assert project == {"project_name": "it", "metadata": {"public": "false", "auto_scan": "true"}}
     assert below == "/it/immutabletagrules"
