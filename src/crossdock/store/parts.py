@@ -81,7 +81,7 @@ class _Part(msgspec.Struct):
 
 
 class PartsBytes:
-    """The bytes of an archive in parts (`tarbytes.Bytes`)."""
+    """The bytes of an archive in parts (`tarbytes.AnyBytes`)."""
 
     def __init__(self, path: Path) -> None:
         """Open the parts of the archive `path`. Raises `ContentError` for lost ones, `StoreError`."""
@@ -95,7 +95,7 @@ class PartsBytes:
             raise
 
     def pread(self, size: int, offset: int) -> bytes:
-        """As `Bytes.pread`."""
+        """As `PlainBytes.pread`."""
         found = bytearray()
         while len(found) < size:
             at = offset + len(found)
@@ -110,7 +110,7 @@ class PartsBytes:
         return bytes(found)
 
     def end(self) -> int:
-        """As `Bytes.end`."""
+        """As `PlainBytes.end`."""
         return self._parts[-1].begin + self._parts[-1].size
 
     def body(self, start: int, stop: int, base: int) -> PartsBody:
@@ -166,7 +166,7 @@ class PartsBytes:
             self.check_part(number)
 
     def close(self) -> None:
-        """As `Bytes.close`."""
+        """As `PlainBytes.close`."""
         for part in self._parts:
             with contextlib.suppress(OSError):
                 os.close(part.descriptor)

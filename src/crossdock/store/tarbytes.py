@@ -14,7 +14,6 @@ import tempfile
 import threading
 import zlib
 from pathlib import Path
-from typing import Protocol
 
 from crossdock.errors import Advice, ContentError, StoreError
 from crossdock.oci.archivereference import STREAM
@@ -34,24 +33,6 @@ _OTHER_COMPRESSIONS = {
     b"BZh": "bzip2",
     b"\xfd7zXZ\x00": "xz",
 }
-
-
-class Bytes(Protocol):
-    """Bytes that can be read at any position. Safe to share between threads."""
-
-    path: Path
-
-    def pread(self, size: int, offset: int) -> bytes:
-        """Up to `size` bytes from `offset` on, fewer only at the end. Raises `StoreError`, `ContentError`."""
-
-    def end(self) -> int | None:
-        """The number of bytes, if it is known without reading them."""
-
-    def check(self) -> None:
-        """Compare the bytes with their checksums, if there are any. Raises `ContentError`, `StoreError`."""
-
-    def close(self) -> None:
-        """Give the file back."""
 
 
 def open_bytes(path: str) -> AnyBytes:
@@ -116,12 +97,12 @@ class PlainBytes:
         self._end = os.fstat(descriptor).st_size
 
     def pread(self, size: int, offset: int) -> bytes:
-        """As `Bytes.pread`."""
+        """Up to `size` bytes from `offset` on, fewer only at the end. Raises `StoreError`, `ContentError`."""
         with explained("cannot read", self.path):
             return os.pread(self.descriptor, size, offset)
 
     def end(self) -> int | None:
-        """As `Bytes.end`."""
+        """The number of bytes, if it is known without reading them."""
         return self._end
 
     def body(self, start: int, stop: int, base: int) -> FileBody:
@@ -131,10 +112,10 @@ class PlainBytes:
         return FileBody(descriptor, self.path, start, stop, base=base)
 
     def check(self) -> None:
-        """As `Bytes.check`: there are no checksums."""
+        """Compare the bytes with their checksums, if there are any. Raises `ContentError`, `StoreError`."""
 
     def close(self) -> None:
-        """As `Bytes.close`."""
+        """Give the file back."""
         descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -222,7 +203,7 @@ class GzipBytes:
         return cursor
 
     def pread(self, size: int, offset: int) -> bytes:
-        """As `Bytes.pread`."""
+        """As `PlainBytes.pread`."""
         with self._mutex:
             cursor = self._cursor
             if cursor.position > offset:
@@ -239,14 +220,14 @@ class GzipBytes:
             return bytes(found)
 
     def end(self) -> int | None:
-        """As `Bytes.end`."""
+        """As `PlainBytes.end`."""
         return None
 
     def check(self) -> None:
-        """As `Bytes.check`: gzip's own sums are compared while it is read."""
+        """As `PlainBytes.check`: gzip's own sums are compared while it is read."""
 
     def close(self) -> None:
-        """As `Bytes.close`."""
+        """As `PlainBytes.close`."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -262,4 +243,4 @@ class GzipBytes:
 
 
 AnyBytes = PlainBytes | GzipBytes | PartsBytes
-"""The bytes of a tar file that was opened."""
+"""The bytes of a tar file that was opened. Safe to share between threads."""
