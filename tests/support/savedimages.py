@@ -77,6 +77,11 @@ class _Tar:
     def __post_init__(self) -> None:
         self.tar = tarfile.open(self.path, "w", format=self.format)  # noqa: SIM115 - closed by its user
 
+    def end(self) -> Path:
+        """Close the file; its path."""
+        self.tar.close()
+        return self.path
+
     def folder(self, name: str) -> None:
         """A folder, once."""
         if name not in self.names:
@@ -108,10 +113,21 @@ def _v1_id(at: int, number: int) -> str:
     return hex_of(f"{at} {number}".encode())
 
 
+def _end_old(tar: _Tar, images: list[Any], tops: dict[str, str]) -> Path:
+    """Write the lists of images; `tops` are the ids of their last layers, by name."""
+    repositories: dict[str, dict[str, str]] = {}
+    for name, top in tops.items():
+        repository, _, tag = name.rpartition(":")
+        repositories.setdefault(repository, {})[tag] = top
+    tar.file("manifest.json", images)
+    tar.file("repositories", repositories)
+    return tar.end()
+
+
 def docker_24(path: Path) -> Path:
     """``docker save`` up to 24: a folder for each layer of each image, links for layers that came before."""
     tar, images, places = _Tar(path), [], dict[bytes, str]()
-    repositories: dict[str, dict[str, str]] = {}
+    tops: dict[str, str] = {}
     for at, image in enumerate(IMAGES):
         layers = []
         for number, data in enumerate(image.layers):
@@ -127,13 +143,8 @@ def docker_24(path: Path) -> Path:
             layers.append(f"{own}/layer.tar")
         config = tar.file(f"{hex_of(image.config)}.json", image.config)
         images.append({"Config": config, "RepoTags": list(image.names), "Layers": layers})
-        for name in image.names:
-            repository, _, tag = name.rpartition(":")
-            repositories.setdefault(repository, {})[tag] = own
-    tar.file("manifest.json", images)
-    tar.file("repositories", repositories)
-    tar.tar.close()
-    return path
+        tops |= dict.fromkeys(image.names, own)
+    return _end_old(tar, images, tops)
 
 
 def _whole(name: str) -> str:
@@ -160,6 +171,25 @@ def _manifest(image: Saved, layers: list[bytes], kind: str) -> bytes:
     return json.dumps(document).encode()
 
 
+def _entries(image: Saved, descriptor: dict[str, Any], **annotations: str) -> list[dict[str, Any]]:
+    """The image in ``index.json``, once for each name, since docker 25."""
+    names = [
+        {
+            "io.containerd.image.name": _whole(name),
+            "org.opencontainers.image.ref.name": name.rpartition(":")[2],
+        }
+        for name in image.names
+    ]
+    return [{**descriptor, "annotations": {**annotations, **each}} for each in names]
+
+
+def _add_lists(tar: _Tar, entries: list[Any], images: list[Any]) -> None:
+    """Mark the layout, and list the images there and in ``manifest.json``, since docker 25."""
+    tar.file("index.json", {"schemaVersion": 2, "mediaType": f"{OCI}.index.v1+json", "manifests": entries})
+    tar.file("manifest.json", images)
+    tar.file("oci-layout", {"imageLayoutVersion": "1.0.0"})
+
+
 def docker_25(path: Path) -> Path:
     """``docker save`` since 25: a layout with plain layers, and ``manifest.json``."""
     tar, images, entries = _Tar(path), [], []
@@ -172,18 +202,10 @@ def docker_25(path: Path) -> Path:
         images.append(
             {"Config": config, "RepoTags": list(image.names), "Layers": layers, "LayerSources": sources}
         )
-        for name in image.names:
-            annotations = {
-                "io.containerd.image.name": _whole(name),
-                "org.opencontainers.image.ref.name": name.rpartition(":")[2],
-            }
-            entries.append({**_descriptor("manifest.v1+json", manifest), "annotations": annotations})
-    tar.file("index.json", {"schemaVersion": 2, "mediaType": f"{OCI}.index.v1+json", "manifests": entries})
-    tar.file("manifest.json", images)
-    tar.file("oci-layout", {"imageLayoutVersion": "1.0.0"})
+        entries += _entries(image, _descriptor("manifest.v1+json", manifest))
+    _add_lists(tar, entries, images)
     tar.file("repositories", {})
-    tar.tar.close()
-    return path
+    return tar.end()
 
 
 def docker_containerd(path: Path) -> Path:
@@ -206,24 +228,16 @@ def docker_containerd(path: Path) -> Path:
         ).encode()
         _blob(tar, index)
         images.append({"Config": config, "RepoTags": list(image.names), "Layers": layers})
-        for name in image.names:
-            annotations = {
-                "containerd.io/distribution.source.docker.io": "library/app",
-                "io.containerd.image.name": _whole(name),
-                "org.opencontainers.image.ref.name": name.rpartition(":")[2],
-            }
-            entries.append({**_descriptor("index.v1+json", index), "annotations": annotations})
-    tar.file("index.json", {"schemaVersion": 2, "mediaType": f"{OCI}.index.v1+json", "manifests": entries})
-    tar.file("manifest.json", images)
-    tar.file("oci-layout", {"imageLayoutVersion": "1.0.0"})
-    tar.tar.close()
-    return path
+        origin = {"containerd.io/distribution.source.docker.io": "library/app"}
+        entries += _entries(image, _descriptor("index.v1+json", index), **origin)
+    _add_lists(tar, entries, images)
+    return tar.end()
 
 
 def podman(path: Path) -> Path:
     """``podman save --multi-image-archive``: plain layers by digest, and links for programs before them."""
     tar, images = _Tar(path, tarfile.USTAR_FORMAT), []
-    repositories: dict[str, dict[str, str]] = {}
+    tops: dict[str, str] = {}
     for at, image in enumerate(IMAGES):
         layers = [tar.file(f"{hex_of(each)}.tar", each) for each in image.layers]
         config = tar.file(f"{hex_of(image.config)}.json", image.config)
@@ -234,13 +248,8 @@ def podman(path: Path) -> Path:
             tar.file(f"{own}/json", {"id": own, "created": CREATED})
         names = [_whole(each) for each in image.names]
         images.append({"Config": config, "RepoTags": names, "Layers": layers})
-        for each in names:
-            repository, _, tag = each.rpartition(":")
-            repositories.setdefault(repository, {})[tag] = own
-    tar.file("manifest.json", images)
-    tar.file("repositories", repositories)
-    tar.tar.close()
-    return path
+        tops |= dict.fromkeys(names, own)
+    return _end_old(tar, images, tops)
 
 
 def podman_oci(path: Path) -> Path:
@@ -258,8 +267,7 @@ def podman_oci(path: Path) -> Path:
             entries.append({**_descriptor("manifest.v1+json", manifest), "annotations": annotations})
     tar.file("index.json", {"schemaVersion": 2, "manifests": entries})
     tar.file("oci-layout", {"imageLayoutVersion": "1.0.0"})
-    tar.tar.close()
-    return path
+    return tar.end()
 
 
 SHAPES: dict[str, tuple[str, Callable[[Path], Path]]] = {
