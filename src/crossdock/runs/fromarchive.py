@@ -23,6 +23,7 @@ from crossdock.runs.totals import Totals
 from crossdock.steps import during
 from crossdock.store.archive import Archive, ArchivedRepository, Named
 from crossdock.store.parts import PartsBytes
+from crossdock.store.several import listed
 from crossdock.store.tarbytes import AnyBytes, open_bytes
 from crossdock.store.tarindex import TarIndex
 from crossdock.tasks import in_abandonable_thread, in_thread, run_each
@@ -155,10 +156,8 @@ class FromArchive:
 
         await run_each(needed, find, CHECKS_AT_ONCE)
         if missing:
-            (digest, target), count = next(iter(missing.items())), len(missing)
-            shown = ", ".join(list(missing)[:LISTED]) + (
-                f" and {count - LISTED} more" if count > LISTED else ""
-            )
+            digest, target = next(iter(missing.items()))
+            shown = listed(list(missing), LISTED)
             with during("check blob at", "target", f"{target.locator}@{digest}"):
                 raise NotFound(
                     f"the archive leaves out what another one holds, and it is not there: {shown}",
