@@ -564,10 +564,6 @@ def _is_login(text: str) -> bool:
     return text == base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 
 
-def _grants(rights: list[str], wanted: str) -> bool:
-    return wanted in rights or f"{wanted.rpartition(':')[0]}:*" in rights
-
-
 def _values(query: str, name: str) -> list[str]:
     from urllib.parse import parse_qs
 
