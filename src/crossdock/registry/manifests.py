@@ -84,7 +84,7 @@ class Manifests(Repository):
             self.note_retry(f"fetch manifest {reference}", error)
             found = await self._resolve_by_get(reference)
         if refused:
-            memory.answers_head = False
+            memory.note("head", False)
         return found
 
     async def look(self, tag: str) -> Descriptor | None:
@@ -177,7 +177,7 @@ class Manifests(Repository):
         if data is not None and digest.matches(data):
             return data
         if data is not None:
-            self.memory.answers_head = False
+            self.memory.note("head", False)
         return None
 
     async def find_manifest(self, reference: str) -> bytes | None:
@@ -262,7 +262,7 @@ class Manifests(Repository):
             return frozenset()
         descriptor = replace(descriptor, media_type=manifest.media_type)
         for start in range(0, len(tags), TAGS_OF_A_PUSH):
-            if memory.takes_tags is False:
+            if memory.learned.multi_tag is False:
                 break
             some = tags[start : start + TAGS_OF_A_PUSH]
             try:
@@ -277,8 +277,8 @@ class Manifests(Repository):
             self._note_push(descriptor, manifest)
             told = {tag.strip() for tag in ",".join(reply.headers.getall("OCI-Tag")).split(",")}
             given |= told.intersection(some)
-            if memory.takes_tags is None or not told.intersection(some):
-                memory.takes_tags = not told.isdisjoint(some)
+            if memory.learned.multi_tag is None or not told.intersection(some):
+                memory.note("multi_tag", not told.isdisjoint(some))
         return frozenset(given)
 
     def _turn(self, manifest: Manifest, descriptor: Descriptor) -> AbstractAsyncContextManager[bool]:

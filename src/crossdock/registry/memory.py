@@ -48,7 +48,7 @@ class Learned(Struct, kw_only=True, omit_defaults=True):
     whole_post: bool | None = None  # it takes a whole blob in one POST
     head: bool | None = None  # False: HEAD and GET of a manifest differ
     blob_head: bool | None = None  # False: the same for blobs
-    multi_tag: bool | None = None  # it gives a manifest the tags that its PUT lists
+    multi_tag: bool | None = None  # it gives a manifest the tags that its PUT lists (end-7b)
     ranges: Ranges | None = None
     mounts: Mounts | None = None
 
@@ -141,29 +141,10 @@ class HostMemory:
         caches an older manifest."""
         return self.kind.head == "agrees" and self.learned.head is not False
 
-    @answers_head.setter
-    def answers_head(self, value: bool) -> None:
-        if not value:
-            self.note("head", False)
-
     @property
     def answers_blob_head(self) -> bool:
         """The same for blobs."""
         return self.learned.blob_head is not False
-
-    @answers_blob_head.setter
-    def answers_blob_head(self, value: bool) -> None:
-        if not value:
-            self.note("blob_head", False)
-
-    @property
-    def takes_tags(self) -> bool | None:
-        """It gives a manifest the tags that its PUT lists (end-7b); None: not tried yet."""
-        return self.learned.multi_tag
-
-    @takes_tags.setter
-    def takes_tags(self, value: bool) -> None:
-        self.note("multi_tag", value)
 
     def note_digest_tags(self, repository: str, tags: frozenset[str] | None, at: float) -> None:
         """Keep the list requested `at` this time for other copies; the oldest are forgotten first."""

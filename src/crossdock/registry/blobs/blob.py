@@ -76,7 +76,8 @@ async def blob_exists(repository: Repository, descriptor: Descriptor) -> bool:
     except CrossdockError as error:
         if not was_refused(error):
             raise
-        memory.answers_blob_head = memory.answers_blob_head and not error.__cause__
+        if error.__cause__:
+            memory.note("blob_head", False)
         return False
     if reply.status not in _EXISTS:
         return False
