@@ -18,7 +18,7 @@ from crossdock.errors import Advice, LimitExceeded
 from crossdock.options import MiB
 from crossdock.registry.contents import Contents
 from crossdock.registry.flight import SingleFlight
-from crossdock.registry.kinds import UNKNOWN, Kind, Kinds, Mounts, Ranges
+from crossdock.registry.kinds import UNKNOWN, Kind, Kinds, Ranges
 
 if TYPE_CHECKING:
     from crossdock.oci.descriptor import Descriptor
@@ -50,7 +50,6 @@ class Learned(Struct, kw_only=True, omit_defaults=True):
     blob_head: bool | None = None  # False: the same for blobs
     multi_tag: bool | None = None  # it gives a manifest the tags that its PUT lists (end-7b)
     ranges: Ranges | None = None
-    mounts: Mounts | None = None
 
 
 def learned_from(facts: Mapping[str, Any]) -> Learned:
@@ -92,7 +91,7 @@ class HostMemory:
         self._post_tries = 0  # without a result, the one under way included
         self._is_trying = False
         self._whole_answers = 0
-        self.contents = Contents(self.learned.mounts or kind.mounts)
+        self.contents = Contents(kind.mounts)
         self._pushes: Pushes | None = None
         self.has_referrers: bool | None = None
         """It has the referrers API (end-12); None: not tried yet. Each process finds out, because signatures
@@ -129,7 +128,7 @@ class HostMemory:
         self._looks = 0
         if name != self.kind.name:
             self.kind = self._kinds.named(name, self._values)
-            self.contents.set_mounts(self.learned.mounts or self.kind.mounts)
+            self.contents.set_mounts(self.kind.mounts)
         if name != UNKNOWN:
             self.note("kind", name)
 
