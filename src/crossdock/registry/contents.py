@@ -67,7 +67,7 @@ class Contents:
         self._copies = 0
         self._trying = asyncio.Lock()  # of the first mount, which tells how the registry mounts
         self.mounts_late: bool | None = None
-        """It mounts only what a manifest refers to; None: not known."""
+        """It mounts only what a manifest refers to. None: not known. False: one worked, which is no proof."""
         self._arrivals: dict[tuple[Digest, str], _Arrival] = {}
         self._never_mounts = False
         self.set_mounts(mounts)
@@ -179,9 +179,8 @@ class Contents:
         """
         key = descriptor.digest, source
         waits = 0
-        may_wait = not self._never_mounts
         while (
-            may_wait
+            not self._never_mounts
             and waits < WAITS
             and self._refused < REFUSALS
             and (arrival := self._arrivals.get(key)) is not None

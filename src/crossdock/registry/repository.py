@@ -206,8 +206,9 @@ class RegistryRepository(Manifests):
                 if not is_referred:
                     return False
             if await self._try_mount(descriptor, from_repository, counts=is_referred):
-                # No proof: the other manifest may be there already, and its response on the way.
-                contents.mounts_late = bool(contents.mounts_late)
+                # Less than True: the other manifest may be there already, and its response on the way.
+                if contents.mounts_late is None:
+                    contents.mounts_late = False
                 return True
             if is_referred:
                 return False
