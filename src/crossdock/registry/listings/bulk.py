@@ -51,15 +51,13 @@ _DOUBTS = 50  # repositories that are not there, as one that never answered says
 class Bulk:
     """The lists of manifests at one host, as far as they are known."""
 
-    def __init__(self, host: str, known: str | None, *, is_sure: bool = True) -> None:
+    def __init__(self, host: str, known: str | None, *, is_sure: bool) -> None:
         """`known`: by its kind, as `Kind.lists`. Unless `is_sure`, a proxy may have answered for it."""
-        if known == "none" or host.partition(":")[0].lower().rstrip(".") in _NONE:
-            known = ""
-        self.left: tuple[str, ...] = _TRIED if known is None else (known,) if known else ()
-        self.is_sure = known is not None
-        if known is not None and not is_sure:
-            self.is_sure = False
-            self.left = tuple(dict.fromkeys((known, *_TRIED))) if known else _TRIED
+        if host.partition(":")[0].lower().rstrip(".") in _NONE:
+            known, is_sure = "none", True
+        self.is_sure = is_sure and known is not None
+        first = () if known in (None, "none") else (known,)
+        self.left: tuple[str, ...] = first if self.is_sure else tuple(dict.fromkeys((*first, *_TRIED)))
         self.asking = asyncio.Lock()
         self.page: int | None = None
         """Entries of a page that the API is known to take."""

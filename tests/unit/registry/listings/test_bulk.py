@@ -11,6 +11,7 @@ import pytest
 from crossdock.content import ManifestRow
 from crossdock.errors import Denied
 from crossdock.oci.digest import Digest
+from crossdock.registry.listings.bulk import Bulk
 from crossdock.registry.repository import RegistryRepository
 from unit.registry.listings.served import OTHER, PLAIN, Served, document
 from unit.registry.scripted_registry import Answer, Connect
@@ -118,6 +119,24 @@ async def test_a_name_outside_of_projects_says_nothing_about_harbor(served: Serv
     first = connect("source", "alone")
     assert await rows(first) is None
     assert await rows(RegistryRepository(first.client, f"{first.client.host}/team/x"))
+
+
+@pytest.mark.parametrize(
+    ("host", "known", "is_named", "left"),
+    [
+        ("r.example", None, False, ("azure", "harbor", "quay", "google")),
+        ("r.example", "quay", True, ("quay",)),
+        ("r.example", "quay", False, ("quay", "azure", "harbor", "google")),
+        ("r.example", "none", True, ()),
+        ("r.example", "none", False, ("azure", "harbor", "quay", "google")),
+        ("mcr.microsoft.com", None, False, ()),
+        ("MCR.microsoft.com:443", "azure", False, ()),
+    ],
+)
+def test_the_kind_and_the_host_say_which_apis_are_asked(
+    host: str, known: str | None, is_named: bool, left: tuple[str, ...]
+) -> None:
+    assert Bulk(host, known, is_sure=is_named).left == left
 
 
 @pytest.mark.parametrize(
