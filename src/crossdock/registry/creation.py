@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from crossdock.errors import Advice, CredentialsError, CrossdockError, Denied, NotFound, RegistryError
-from crossdock.registry.auth.clouds import ECR, Cloud, cloud_of
+from crossdock.registry.auth.clouds import Cloud, cloud_of, ecr_host
 from crossdock.registry.flight import SingleFlight
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Creation:
         from crossdock.registry.auth.aws import Aws
         from crossdock.registry.auth.cloudlogin import TIMEOUT_S, in_thread
 
-        found = ECR.fullmatch(self._client.host.partition(":")[0].lower())
+        found = ecr_host(self._client.host)
         account = found["account"] if found is not None else ""
         if cloud.service == "ecr-public":
             path = path.partition("/")[2]  # behind the alias of the registry

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from crossdock.options import Credentials
 
-ECR = re.compile(
+_ECR = re.compile(
     r"(?P<account>[0-9]{12})\.dkr[.-]ecr(?P<fips>-fips)?\.(?P<region>[a-z]+(?:-[a-z]+)+-[0-9]+)"
     r"\.(?P<domain>amazonaws\.(?:com(?:\.cn)?|eu)|on\.aws|on\.amazonwebservices\.(?:com\.cn|eu)"
     r"|c2s\.ic\.gov|sc2s\.sgov\.gov|csp\.hci\.ic\.gov|cloud\.adc-e\.uk)"
@@ -53,9 +53,8 @@ def cloud_of(registry: str, kind: str = "", region: str = "") -> Cloud | None:
 
     `region` is that of AWS for a host whose name says none.
     """
-    host = registry.partition(":")[0].lower().rstrip(".")
-    ecr = ECR.fullmatch(host)
-    service = _KINDS.get(kind, "") if kind else _service_of(host)
+    ecr = ecr_host(registry)
+    service = _KINDS.get(kind, "") if kind else _service_of(_name_of(registry))
     match service:
         case "ecr" if ecr is not None:
             return Cloud("ecr", ecr["region"], bool(ecr["fips"]), ecr["domain"].startswith("on."))
@@ -68,8 +67,18 @@ def cloud_of(registry: str, kind: str = "", region: str = "") -> Cloud | None:
     return None
 
 
+def ecr_host(registry: str) -> re.Match[str] | None:
+    """The account, region and other groups in the name of ECR's registry at ``host[:port]``; None: it is
+    another."""
+    return _ECR.fullmatch(_name_of(registry))
+
+
+def _name_of(registry: str) -> str:
+    return registry.partition(":")[0].lower().rstrip(".")
+
+
 def _service_of(host: str) -> str:
-    if ECR.fullmatch(host):
+    if _ECR.fullmatch(host):
         return "ecr"
     if host == ECR_PUBLIC:
         return "ecr-public"

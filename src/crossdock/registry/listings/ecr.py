@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from crossdock.content import ManifestRow
 from crossdock.errors import NotFound, ProtocolError, Unsupported
 from crossdock.oci.reference import is_repository
-from crossdock.registry.auth.clouds import ECR
+from crossdock.registry.auth.clouds import ecr_host
 from crossdock.registry.listings.api import Api, Asked
 from crossdock.registry.listings.rows import digest_of, moment_of, number_of, page_of_rows, tags_of, text_of
 from crossdock.registry.pages import MAX_PAGES, PAGE_LIMIT, Page, list_in, page_of_names
@@ -72,7 +72,7 @@ async def _pages(
     asked: Asked, operation: str, query: dict[str, Any], read: Any
 ) -> AsyncGenerator[Page, None]:
     client = asked.client
-    found = ECR.fullmatch(client.host.partition(":")[0].lower())
+    found = ecr_host(client.host)
     bulk = asked.memory.bulk
     kept = bulk.signer if bulk is not None else None
     if isinstance(kept, Signer):

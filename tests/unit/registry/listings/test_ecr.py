@@ -13,7 +13,7 @@ from aiohttp import web
 from crossdock.content import ManifestRow
 from crossdock.oci.digest import Digest
 from crossdock.options import Credentials, RegistryOptions
-from crossdock.registry.auth.clouds import ECR
+from crossdock.registry.auth.clouds import ecr_host
 from crossdock.registry.client import RegistryClient
 from crossdock.registry.context import Context
 from crossdock.registry.listings import ecr
@@ -124,7 +124,7 @@ def test_without_means_there_is_no_question(aws: pytest.MonkeyPatch, reason: str
 def test_the_endpoint_is_that_of_the_registrys_region(
     aws: pytest.MonkeyPatch, host: str, endpoint: str
 ) -> None:
-    signer = ecr.Signer.prepared(ECR.fullmatch(host))
+    signer = ecr.Signer.prepared(ecr_host(host))
     assert signer.url.text == endpoint
 
 
