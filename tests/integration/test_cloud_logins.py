@@ -204,15 +204,15 @@ def test_a_missing_repository_of_ecr_is_created_once(
     target: DockerRegistry,
     repository: str,
     image: Graph,
+    identities: CloudIdentities,
     tmp_path: Path,
     closing: ExitStack,
 ) -> None:
-    """The registry's login is another one: only the API of AWS needs an identity."""
-    ecr = closing.enter_context(EcrDouble(target.host, repositories=()))
+    """The registry's login is another one: only the API of AWS needs an identity, which is found once."""
+    ecr = closing.enter_context(EcrDouble(target.host, keys=identities.keys, repositories=()))
     words = ("copy", f"{source.host}/{repository}:v1")
     flags = inventory(tmp_path, {REGISTRY: ecr.host}, ", create: {immutable: true, scan: true}")
-    env = {"AWS_ENDPOINT_URL_ECR": f"http://{ecr.host}", "AWS_ACCESS_KEY_ID": KEY}
-    env["AWS_SECRET_ACCESS_KEY"] = SECRET
+    env = by_pod_identity(identities, ecr, tmp_path)
     names = [repository, f"{repository}/again"]
     pairs = tmp_path / "pairs.txt"
     pairs.write_text("".join(f"{source.host}/{repository}:v1 {REGISTRY}/{name}:v1\n" for name in names))
@@ -229,6 +229,7 @@ def test_a_missing_repository_of_ecr_is_created_once(
         for name in names
     ]
     assert (ecr.issued, ecr.refusals) == ([], [])
+    assert identities.count("pod identity") == 1
     ecr.may_create = False
     naming = [
         f"other/name does not exist at {REGISTRY} and could not be created",

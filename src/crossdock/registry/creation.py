@@ -19,6 +19,7 @@ from crossdock.registry.flight import SingleFlight
 
 if TYPE_CHECKING:
     from crossdock.options import CreateOptions
+    from crossdock.registry.auth.aws import Aws
     from crossdock.registry.client import RegistryClient, Reply
     from crossdock.registry.handle import Repository
 
@@ -37,6 +38,7 @@ class Creation:
         self._options = options
         cloud = cloud_of(client.host, kind, client.environ.get("AWS_REGION", ""))
         self._cloud = None if cloud is None or cloud.service == "google" else cloud
+        self._aws: Aws | None = None
         self._there: set[str] = set()
         self._ends: dict[str, CrossdockError | bool] = {}  # by repository or project; whether it was created
         self._flights: SingleFlight[None] = SingleFlight()
@@ -96,9 +98,13 @@ class Creation:
     # -- ECR -----------------------------------------------------------------------------------------------
 
     async def _create_at_aws(self, cloud: Cloud, path: str) -> bool:
-        from crossdock.registry.auth.aws import Aws
         from crossdock.registry.auth.cloudlogin import TIMEOUT_S, in_thread
 
+        if self._aws is None:
+            from crossdock.registry.auth.aws import Aws
+
+            self._aws = Aws(cloud)
+        aws = self._aws
         found = ecr_host(self._client.host)
         account = found["account"] if found is not None else ""
         if cloud.service == "ecr-public":
@@ -109,7 +115,7 @@ class Creation:
                     advice=Advice("correct-file", "leave immutable and scan out of create"),
                 )
         try:
-            await in_thread(lambda: Aws(cloud).create_repository(path, self._options, account), TIMEOUT_S)
+            await in_thread(lambda: aws.create_repository(path, self._options, account), TIMEOUT_S)
         except TimeoutError:
             raise CredentialsError(f"AWS did not answer within {TIMEOUT_S:g} s") from None
         return True

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from threading import Lock
 from typing import Any
 
 from crossdock.errors import Advice, CredentialsError
@@ -27,11 +28,12 @@ class AwsRefused(CredentialsError):
 
 
 class Aws:
-    """The API of ECR in one region, private or public."""
+    """The API of ECR in one region, private or public. Threads may use it at once."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
-        self._session: Any = None
+        self._session: Any = None  # finds the identity once, and makes a client per call
+        self._lock = Lock()  # a session makes one client at a time
 
     def ask(self) -> Answer:
         """A login for all registries of the region, for 12 hours. # network
@@ -82,16 +84,18 @@ class Aws:
                 advice=Advice("install", "pip install 'crossdock[aws]'"),
             ) from None
         try:
-            if self._session is None:
-                session = Session()
-                retries = {"total_max_attempts": TRIES, "mode": "standard"}
-                session.set_default_client_config(
-                    Config(connect_timeout=CONNECT_S, read_timeout=READ_S, retries=retries)
-                )
-                self._session = session
-            if self._session.get_credentials() is None:
-                raise CredentialsError("botocore found no credentials of AWS")
-            with closing(self._client(Config)) as client:
+            with self._lock:
+                if self._session is None:
+                    session = Session()
+                    retries = {"total_max_attempts": TRIES, "mode": "standard"}
+                    session.set_default_client_config(
+                        Config(connect_timeout=CONNECT_S, read_timeout=READ_S, retries=retries)
+                    )
+                    self._session = session
+                if self._session.get_credentials() is None:
+                    raise CredentialsError("botocore found no credentials of AWS")
+                made = self._client(Config)
+            with closing(made) as client:
                 return getattr(client, operation)(**arguments)
         except NoCredentialsError:
             raise CredentialsError("botocore found no credentials of AWS") from None
