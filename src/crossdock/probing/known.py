@@ -12,7 +12,7 @@ from msgspec import to_builtins
 from crossdock.inventory.values import Inventory
 from crossdock.kept.hosts import HostFacts
 from crossdock.oci.reference import Reference
-from crossdock.registry.kinds import UNKNOWN, Kinds, schema, table
+from crossdock.registry.kinds import Kinds, schema, table
 
 __all__ = ["all_known", "forget", "one_known", "schema"]
 
@@ -56,12 +56,8 @@ def one_known(host: str, inventory: Inventory, state: Path | None) -> dict[str, 
     learned = _learned(facts, api_host)
     entry = next(iter(inventory.served_by(host)), None)
     given = dict(entry.values) if entry is not None else {}
-    by_host, by_answers = kinds.of_host(api_host), learned.get("kind", {}).get("value", "")
-    if by_answers not in kinds.names():
-        by_answers = ""
-    named = entry.kind if entry is not None else ""
-    name = named or by_host or by_answers or UNKNOWN
-    why = "inventory" if named else "host" if by_host else "responses" if by_answers else None
+    shown = learned.get("kind", {}).get("value")
+    name, source = kinds.chosen(api_host, entry.kind if entry is not None else "", shown)
     kind = kinds.named(name, given)
     values: dict[str, Any] = {}
     for each in _chain(kinds, name):
@@ -70,7 +66,7 @@ def one_known(host: str, inventory: Inventory, state: Path | None) -> dict[str, 
     return {
         "registry": host,
         "kind": name,
-        "known_by": why,
+        "known_by": source,
         "title": kind.title,
         "values": values,
         "learned": learned,

@@ -41,8 +41,8 @@ from crossdock.registry.http.headers import AnyHeaders, HeaderView, case_insensi
 from crossdock.registry.http.refusal import BUSY, EXPIRED, refusal
 from crossdock.registry.http.reply import Reply, Stream, read_body
 from crossdock.registry.http.retry import retry_after
-from crossdock.registry.kinds import UNKNOWN, Kind
-from crossdock.registry.memory import HostMemory, learned_from
+from crossdock.registry.kinds import Kind
+from crossdock.registry.memory import memory_of
 from crossdock.transport.base import Exchange, Headers, HttpClientInterface, Request
 from crossdock.url import Origin, Url
 
@@ -102,7 +102,7 @@ class RegistryClient:
         self.host = host
         self.side = side
         self.network = context.network
-        self.memory = _memory_of(host, options, context)
+        self.memory = memory_of(host, options, context)
         """Learned about the registry by all of its users."""
         self.requests = 0
         """How many were sent, those for tokens included."""
@@ -527,31 +527,6 @@ class RegistryClient:
         """The transfer core for one more request."""
         self.requests += 1
         return self._connections.http()
-
-
-def _memory_of(host: str, options: RegistryOptions, context: Context) -> HostMemory:
-    """The memory; the options, an earlier process or the host name give the kind. Raises `InvalidOption`."""
-    kinds, facts = context.kinds, context.facts
-    values = dict(options.values)
-    learned = learned_from(facts.read(host)) if facts is not None else None
-    name = options.kind or kinds.of_host(host)
-    is_named = bool(name)
-    if not name and learned is not None and learned.kind in kinds.names():
-        name = learned.kind or ""
-    return HostMemory(
-        kinds.named(name or UNKNOWN, values),
-        kinds,
-        values,
-        is_named=is_named,
-        learned=learned,
-        on_learned=(lambda name, value: facts.learned(host, name, value))
-        if facts is not None
-        else _forgotten,
-    )
-
-
-def _forgotten(name: str, value: object) -> None:
-    """Nothing is kept for the next process."""
 
 
 def _with_auth(headers: Headers, authorization: str | None) -> Headers:

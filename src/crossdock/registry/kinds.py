@@ -37,6 +37,7 @@ _ITS_OWN = ("title", "hosts", "answers")  # not those of a kind that is like it
 
 Mounts = Literal["never", "at_once", "after_manifest"]
 Ranges = Literal["honoured", "ignored", "wrong"]
+Source = Literal["inventory", "host", "responses"]
 
 
 class UploadFacts(Struct, frozen=True, kw_only=True):
@@ -184,6 +185,19 @@ class Kinds(Struct, frozen=True):
             if any(_matches(host, pattern) for pattern in self._value(name, "hosts") or ()):
                 return name
         return ""
+
+    def chosen(self, host: str, given: str = "", learned: str | None = None) -> tuple[str, Source | None]:
+        """The name of the kind of ``host[:port]``, and where it is from; None: it is not known.
+
+        `given` is its name in the inventory; `learned` was recognised by an earlier process.
+        """
+        if given:
+            return given, "inventory"
+        if by_host := self.of_host(host):
+            return by_host, "host"
+        if learned is not None and learned in self.names():
+            return learned, "responses"
+        return UNKNOWN, None
 
     def recognised(self, headers: Sequence[tuple[str, str]], body: bytes | None = None) -> str:
         """The name of the kind that answers with these headers (names in lower case); empty: not known.

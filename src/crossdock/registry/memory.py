@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,7 +23,9 @@ from crossdock.registry.kinds import UNKNOWN, Kind, Kinds, Ranges
 
 if TYPE_CHECKING:
     from crossdock.oci.descriptor import Descriptor
+    from crossdock.options import RegistryOptions
     from crossdock.protocol.upload import Upload, UploadRules
+    from crossdock.registry.context import Context
     from crossdock.registry.listings.bulk import Bulk
     from crossdock.registry.pushes import Pushes
 
@@ -74,7 +77,7 @@ class HostMemory:
         *,
         is_named: bool = True,
         learned: Learned | None = None,
-        on_learned: OnLearned = lambda name, value: None,
+        on_learned: OnLearned | None = None,
     ) -> None:
         """`values` are configured, and hold for any kind. Unless `is_named`, responses may show the kind
         (`saw`).
@@ -107,7 +110,8 @@ class HostMemory:
         """Learn a fact of `Learned`."""
         if getattr(self.learned, name) != value:
             setattr(self.learned, name, value)
-            self._on_learned(name, value)
+            if self._on_learned is not None:
+                self._on_learned(name, value)
 
     # -- which kind it is --------------------------------------------------------------------------------
 
@@ -290,3 +294,18 @@ class HostMemory:
         if upload.most_chunks is not None and size > chunk * upload.most_chunks and not upload.is_limit:
             return -(-size // (upload.most_chunks * limits.multiple)) * limits.multiple
         return chunk
+
+
+def memory_of(host: str, options: RegistryOptions, context: Context) -> HostMemory:
+    """The memory about ``host[:port]``, with what earlier processes learned. Raises `InvalidOption`."""
+    kinds, facts, values = context.kinds, context.facts, dict(options.values)
+    learned = learned_from(facts.read(host)) if facts is not None else Learned()
+    name, source = kinds.chosen(host, options.kind, learned.kind)
+    return HostMemory(
+        kinds.named(name, values),
+        kinds,
+        values,
+        is_named=source in ("inventory", "host"),
+        learned=learned,
+        on_learned=partial(facts.learned, host) if facts is not None else None,
+    )
