@@ -212,10 +212,11 @@ class CredentialStore:
         while repository not in self._found:
             found = self._found  # `renew` may replace it
             found[repository] = await self._flights.run(repository, lambda: self._search(repository))
-        known, cloud = self._found[repository], self._cloud
-        if known is None or known is not self._of_cloud or cloud is None:
+        known = self._found[repository]
+        cloud = self._cloud_of(known)
+        if cloud is None or (known is cloud.login and not cloud.is_due):
             return known
-        return known if known is cloud.login and not cloud.is_due else await self._follow(cloud)
+        return await self._follow(cloud)
 
     async def renew(self, repository: str, refused: Credentials | None) -> bool:
         """Run helpers again after `refused` was refused. Returns whether they gave other credentials.
@@ -224,8 +225,8 @@ class CredentialStore:
         longer. Tasks whose requests were refused together share one renewal, and later ones find its result.
         Raises as `find`.
         """
-        if self._cloud is not None and refused is not None and refused is self._of_cloud:
-            return await self._follow(self._cloud, refused) is not refused
+        if (cloud := self._cloud_of(refused)) is not None:
+            return await self._follow(cloud, refused) is not refused
         is_stale = bool(self._az_login) and refused is not None and refused is self._of_file
         if await self.find(repository) == refused and (self._is_renewable or is_stale):
             self._files_are_stale = is_stale
@@ -244,8 +245,8 @@ class CredentialStore:
 
     def renewed_at(self, found: Credentials | None) -> float:
         """When `found` is to be looked for again (monotonic)."""
-        is_of_cloud = found is not None and found is self._of_cloud
-        return self._cloud.due if self._cloud is not None and is_of_cloud else math.inf
+        cloud = self._cloud_of(found)
+        return cloud.due if cloud is not None else math.inf
 
     async def _renew(self, repository: str) -> Credentials | None:
         answers, self._answers = self._answers, {}
@@ -362,8 +363,11 @@ class CredentialStore:
 
     def cloud_of(self, found: Credentials | None) -> str:
         """The cloud whose login `found` is, used although the user did not choose it; empty if it is not."""
-        is_of_cloud = found is not None and found is self._of_cloud
-        return self._cloud.cloud.name if self._cloud is not None and is_of_cloud else ""
+        cloud = self._cloud_of(found)
+        return cloud.cloud.name if cloud is not None else ""
+
+    def _cloud_of(self, found: Credentials | None) -> CloudLogin | None:
+        return self._cloud if found is not None and found is self._of_cloud else None
 
     def withdraw(self, repository: str, refused: Credentials | None, why: str) -> bool:
         """Continue anonymously if `refused` is a login that the user did not choose. Returns whether it is.
