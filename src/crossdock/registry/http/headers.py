@@ -17,8 +17,9 @@ class HeaderView(Mapping[str, str]):
         So has `by_name`, which is used unless a header is repeated.
         """
         self._pairs = pairs
-        is_usable = by_name is not None and len(by_name) == len(pairs)
-        self._first = by_name if by_name is not None and is_usable else dict(reversed(pairs))
+        if by_name is None or len(by_name) != len(pairs):
+            by_name = dict(reversed(pairs))
+        self._first = by_name
 
     @property
     def pairs(self) -> Sequence[tuple[str, str]]:
