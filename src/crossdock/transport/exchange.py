@@ -103,32 +103,31 @@ class HttpExchange:
 
     async def response(self, timeout: float | None = None) -> ResponseHead:
         """As `Exchange.response`."""
-        head = await self._response(timeout)
-        if log.isEnabledFor(DEBUG):
-            log.debug("%d for %s %s", head.status, self._request.method, self.url)
-        return head
-
-    async def _response(self, timeout: float | None) -> ResponseHead:
         self._check_open(ReadFailed)
         commits = timeout is not None and self._request.content_length is not None
         phase = "commit" if commits else "first byte"
         bound = self._client.options.timeout if timeout is None else timeout
         try:
+            head = None
             try:
-                return await self._connection.response(bound, phase)
+                head = await self._connection.response(bound, phase)
             except ReadFailed:
                 if not self._died_while_idle():
                     raise
-            connection = await self._client.replace(self._route, self._connection)
-            if self._ended:  # meanwhile, by another task, which released the place
-                self._client.discard(self._route, connection)
-                self._check_open(ReadFailed)
-            self._connection = connection
-            self._begin()
-            return await self._connection.response(bound, phase)
+            if head is None:
+                connection = await self._client.replace(self._route, self._connection)
+                if self._ended:  # meanwhile, by another task, which released the place
+                    self._client.discard(self._route, connection)
+                    self._check_open(ReadFailed)
+                self._connection = connection
+                self._begin()
+                head = await self._connection.response(bound, phase)
         except BaseException:
             self.close()
             raise
+        if log.isEnabledFor(DEBUG):
+            log.debug("%d for %s %s", head.status, self._request.method, self.url)
+        return head
 
     def _died_while_idle(self) -> bool:
         """Whether the server most likely closed the kept connection before the request reached it."""
