@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode
 
 from support.scripted import INDEX, Reply, Request, ScriptedRegistry, digest_of
 
@@ -57,7 +57,7 @@ class Rules:
     login: Literal["basic", "bearer"] = "bearer"
     service: str = ""  # of the challenge; empty: the host
     realm: str = "/token"
-    headers: dict[str, str] = field(default_factory=dict)  # of every response
+    headers: dict[str, str] = field(default_factory=dict)  # of every response, besides `_VERSION`
     put_most: int | None = None  # bytes of a closing PUT that carries the whole blob
     put_refusal: Refusal = Refusal(413)
     request_most: int | None = None  # bytes of any request of an upload
@@ -97,7 +97,6 @@ RULES: dict[str, Rules] = {
     "ecr": Rules(
         login="basic",
         service="ecr.amazonaws.com",
-        headers=_VERSION,
         chunk_most=20 * MiB,
         chunk_least=5 * MiB,
         least_refusal=Refusal(
@@ -119,7 +118,6 @@ RULES: dict[str, Rules] = {
     "gar": Rules(
         service="europe-docker.pkg.dev",
         realm="/v2/token",
-        headers=_VERSION,
         chunk_most=0,
         chunk_refusal=Refusal(400, "UNSUPPORTED", "Artifact Registry does not support chunked uploads."),
         redirect="relative",
@@ -127,7 +125,6 @@ RULES: dict[str, Rules] = {
     ),
     "ghcr": Rules(
         service="ghcr.io",
-        headers=_VERSION,
         chunk_most=4 * MiB,
         chunk_refusal=Refusal(
             416,
@@ -143,7 +140,6 @@ RULES: dict[str, Rules] = {
     "quay": Rules(
         service="quay.io",
         realm="/v2/auth",
-        headers=_VERSION,
         manifest_status=202,
         needs_from=Refusal(400, "BLOB_UPLOAD_INVALID", "blob upload invalid"),
         redirect="storage",
@@ -153,20 +149,20 @@ RULES: dict[str, Rules] = {
     "gitlab": Rules(
         service="container_registry",
         realm="/jwt/auth",
-        headers={**_VERSION, "Gitlab-Container-Registry-Version": "4.9.0-gitlab"},
+        headers={"Gitlab-Container-Registry-Version": "4.9.0-gitlab"},
         referrers=False,
         redirect="storage",
         storage_refusal=Refusal(400, "", "<Error><Code>InvalidArgument</Code></Error>"),
     ),
     "artifactory": Rules(
-        headers={**_VERSION, "X-JFrog-Version": "Artifactory/7.98.7 79800700"},
+        headers={"X-JFrog-Version": "Artifactory/7.98.7 79800700"},
         realm="/artifactory/api/docker/docker/v2/token",
         mounts="never",
         token_post=Refusal(401, "UNAUTHORIZED", "Bad credentials"),
     ),
     "nexus": Rules(
         login="basic",
-        headers={**_VERSION, "Server": "Nexus/3.75.1-01 (COMMUNITY)"},
+        headers={"Server": "Nexus/3.75.1-01 (COMMUNITY)"},
         chunk_most=0,
         chunk_refusal=Refusal(400, "BLOB_UPLOAD_INVALID", "blob upload invalid"),
         referrers=False,
@@ -177,13 +173,11 @@ RULES: dict[str, Rules] = {
     "harbor": Rules(
         service="harbor-registry",
         realm="/service/token",
-        headers=_VERSION,
         creates=False,
         missing=Refusal(401, "UNAUTHORIZED", "project team not found: project team not found"),
     ),
     "docker-hub": Rules(
         service="registry.docker.io",
-        headers=_VERSION,
         put_most=16 * MiB,
         put_refusal=Refusal(400, "BLOB_UPLOAD_INVALID", "blob upload invalid"),
         referrers=False,
@@ -195,7 +189,6 @@ RULES: dict[str, Rules] = {
     "acr": Rules(
         service="name.azurecr.io",
         realm="/oauth2/token",
-        headers=_VERSION,
         request_most=20 * MB,
         put_refusal=Refusal(413, "", "<html><h1>413 Request Entity Too Large</h1></html>"),
         redirect="storage",
@@ -251,7 +244,7 @@ class DoubleRegistry(ScriptedRegistry):
     def usual(self, request: Request) -> Reply:
         """The response, with the kind's headers."""
         reply = self._answer(request)
-        reply.headers = {**self.rules.headers, **reply.headers}
+        reply.headers = {**_VERSION, **self.rules.headers, **reply.headers}
         absent = reply.status == 404 and request.method in ("GET", "HEAD")
         if reply.status >= 400 and reply.status != 401 and not absent:
             self.refusals.append((request.method, request.path, reply.status))
@@ -565,6 +558,4 @@ def _is_login(text: str) -> bool:
 
 
 def _values(query: str, name: str) -> list[str]:
-    from urllib.parse import parse_qs
-
     return parse_qs(query).get(name, [])
