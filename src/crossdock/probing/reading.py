@@ -64,15 +64,13 @@ class Blobs:
 class Shown:
     """The registry's statements about itself."""
 
-    kind: str
     software: str | None
     login: str
-    token_seconds: float | None
     round_trip_ms: float
 
 
 async def look_at(client: RegistryClient, repository: RegistryRepository | None) -> Shown:
-    """Its kind and login, and how long a small request takes.
+    """Its login, and how long a small request takes. The responses show the client its kind.
 
     Raises `Unauthorized` and `Denied` for a login that is refused, `TransportError`, and as requests do.
     """
@@ -92,9 +90,7 @@ async def look_at(client: RegistryClient, repository: RegistryRepository | None)
         started = time.perf_counter()
         await client.ask("GET", base)
         seconds.append(time.perf_counter() - started)
-    return Shown(
-        client.kind.name, software, login, client.token_seconds, round(statistics.median(seconds) * 1000, 3)
-    )
+    return Shown(software, login, round(statistics.median(seconds) * 1000, 3))
 
 
 async def largest_blob(repository: RegistryRepository) -> Descriptor | None:
@@ -144,7 +140,8 @@ async def _try_ranges(repository: RegistryRepository, blob: Descriptor) -> tuple
         return "honoured", None, 0
     first = (blob.size - size) // 2
     pieces: list[bytes] = []
-    redirects, verdict = None, "honoured"
+    redirects: str | None = None
+    verdict: Ranges = "honoured"
     for start in (first, first + size // 2):
         stop = start + size
         path = endpoints.blob(repository.path, blob.digest)
@@ -166,7 +163,7 @@ async def _try_ranges(repository: RegistryRepository, blob: Descriptor) -> tuple
     half = size // 2
     if verdict == "honoured" and pieces[0][half:] != pieces[1][: size - half]:
         verdict = "wrong"
-    return ("honoured" if verdict == "honoured" else "wrong"), redirects, size * len(pieces)
+    return verdict, redirects, size * len(pieces)
 
 
 class _Counter:

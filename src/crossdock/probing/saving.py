@@ -11,6 +11,7 @@ from typing import Any
 from crossdock.errors import Advice, InvalidInput, StoreError
 from crossdock.inventory.read import parse_inventory, read_inventory
 from crossdock.probing.probe import Probed
+from crossdock.registry.kinds import UNKNOWN
 
 
 def check_new(path: Path, registry: str) -> None:
@@ -52,7 +53,7 @@ def entry_of(found: Probed) -> dict[str, Any]:
     if found.is_plain:
         entry["tls"] = {"plain_http": True}
     kind = found.kind
-    if kind.name != "unknown":
+    if kind.name != UNKNOWN:
         entry["kind"] = kind.name
     if found.blobs.ranges not in (None, kind.ranges):
         entry["ranges"] = found.blobs.ranges

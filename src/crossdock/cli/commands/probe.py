@@ -78,10 +78,10 @@ def _document(found: Probed) -> dict[str, Any]:
     """The fields of the contract."""
     shown, blobs, written = found.shown, found.blobs, found.written
     document: dict[str, Any] = {
-        "kind": shown.kind,
+        "kind": found.kind.name,
         "software": shown.software,
         "login": shown.login,
-        "token_seconds": shown.token_seconds,
+        "token_seconds": found.token_seconds,
         "round_trip_ms": shown.round_trip_ms,
         "ranges": blobs.ranges,
         "redirects": blobs.redirects,
@@ -104,8 +104,8 @@ def _document(found: Probed) -> dict[str, Any]:
 
 def _advice(found: Probed) -> Iterator[str]:
     """Sentences for the person who copies from it or to it."""
-    shown, blobs, limits = found.shown, found.blobs, found.kind.limits
-    if shown.kind == "unknown":
+    blobs, limits = found.blobs, found.kind.limits
+    if found.kind.name == "unknown":
         yield "Its kind is not known: name one as kind in the inventory, if it is like one that is."
     if blobs.ranges in ("ignored", "wrong"):
         yield f"Ranges of blobs are {blobs.ranges}: each blob is read in one stream."
@@ -114,8 +114,8 @@ def _advice(found: Probed) -> Iterator[str]:
     if blobs.best_connections is not None and blobs.ranges == "honoured":
         connections = count(blobs.best_connections, "connection")
         yield f"Blobs are read fastest over {connections} (--connections)."
-    if shown.token_seconds is not None and shown.token_seconds < SHORT_TOKEN_S:
-        yield f"Its tokens last {shown.token_seconds:g} seconds: they are renewed during long uploads."
+    if found.token_seconds is not None and found.token_seconds < SHORT_TOKEN_S:
+        yield f"Its tokens last {found.token_seconds:g} seconds: they are renewed during long uploads."
     if found.kind.largest_blob is not None:
         yield f"It takes no blob over {format_size(found.kind.largest_blob)}."
     if limits.upload_seconds is not None:
