@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from mkdocs.structure.files import File, Files
 import crossdock
 from crossdock import errors, events
 from crossdock.cli.examples import EXAMPLES
+from crossdock.cli.helptext import Formatter
 from crossdock.cli.parser import Parser, full_parser
 
 ROOT = Path(__file__).parents[1]
@@ -71,14 +73,9 @@ def cli() -> Iterator[str]:
 
 def flag(parser: Parser, action: Any) -> str:
     """The row of a flag or argument; empty for those that help does not list."""
-    if action.help == "==SUPPRESS==" or action.nargs == "A...":
+    if action.help == argparse.SUPPRESS or action.nargs == argparse.PARSER:
         return ""
-    formatter = parser._get_formatter()
-    if action.option_strings:
-        value = "" if action.nargs == 0 else f" {formatter._format_args(action, action.dest.upper())}"
-        name = ", ".join(action.option_strings) + value
-    else:
-        name = str(action.metavar or action.dest)
+    name = Formatter(parser.prog)._format_action_invocation(action)
     return f"| `{name}` | {text(action.help or '')} |\n"
 
 
