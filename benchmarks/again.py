@@ -1,4 +1,4 @@
-"""What a run costs that has nothing to do, on registries without bulk lists, against regsync.
+"""The cost of a run with nothing to do, on registries without bulk lists, against regsync.
 
     python -m benchmarks.again [--size quick|full] [--rounds N]
 

@@ -1,4 +1,4 @@
-"""What a cluster of local workers gains, and what it costs.
+"""The speed-up by a cluster of local workers, and its cost.
 
     python -m benchmarks.cluster [--size quick|full] [--part connections|images|scheduler|kills …]
 
@@ -301,7 +301,7 @@ def _dask(place: Path, what: str, *words: str) -> subprocess.Popen[bytes]:
 
 
 def kills(place: Path, size: str) -> dict[str, Any]:
-    """What a run is worth whose workers are killed one after the other."""
+    """A run whose workers are killed one after the other: whether it is whole, and the bytes sent again."""
     repositories, tags = KILLED[size]
     with (
         registry(place, "source", repositories, tags, 20_000) as origin,

@@ -21,7 +21,7 @@ QUEUE_LIMIT = 4 << 20
 
 
 class Wire:
-    """What carries `rate` bytes per second (0: any number), of one connection or of several."""
+    """A wire with a capacity of `rate` bytes per second (0: unlimited), for one connection or several."""
 
     def __init__(self, rate: int) -> None:
         self._rate = rate

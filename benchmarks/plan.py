@@ -1,4 +1,4 @@
-"""What a plan of a large registry costs, or an apply that finds nothing to do: seconds, memory, requests.
+"""The cost of a plan of a large registry, or of an apply with nothing to do: seconds, memory, requests.
 
     python -m benchmarks.plan [--size quick|full] [--runs N] [--nothing]
 

@@ -35,7 +35,7 @@ def format_usage(parser: argparse.ArgumentParser) -> str:
 
 
 def epilog(prog: str) -> str:
-    """The end of the help of `prog`: examples, and where the exit codes are."""
+    """The end of the help of `prog`: examples, and the command that lists the exit codes."""
     examples = EXAMPLES.get(prog, ())
     title = "example:" if len(examples) == 1 else "examples:"
     codes = "`crossdock help exit-codes` lists the exit codes."

@@ -116,7 +116,7 @@ class Parser(argparse.ArgumentParser):
         """Add the flags, then parse."""
         self.fill(args)
         namespace, unknown = super().parse_known_args(args, namespace)
-        if not hasattr(namespace, "parser"):  # that of the last word is done first
+        if not hasattr(namespace, "parser"):  # the innermost parser is done first
             namespace.parser = self
         if self.repeated and unknown and not any(word.startswith("-") for word in unknown):
             action = next(each for each in self._actions if each.dest == self.repeated)
@@ -146,7 +146,7 @@ class Parser(argparse.ArgumentParser):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """``did you mean X?`` for the known word that is most like `word`; empty if none is."""
-    from difflib import get_close_matches  # of mistakes alone
+    from difflib import get_close_matches  # only needed after mistakes
 
     found = get_close_matches(word, known, 1, 0.7)
     return f"did you mean {found[0]}?" if found else ""
@@ -170,7 +170,7 @@ def add_command(group: Any, name: str, summary: str, **settings: Any) -> Parser:
     parser.add_argument(
         *("-v", "--verbose"),
         action="store_true",
-        default=argparse.SUPPRESS,  # before an action it must hold for the action
+        default=argparse.SUPPRESS,  # a default of the action would undo the flag before it
         help="show every request on stderr",
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")

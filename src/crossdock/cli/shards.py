@@ -34,7 +34,7 @@ def add_shard(group: Any) -> None:
 
 
 def add_machines(parser: Parser, *, shards: bool = True) -> None:
-    """Add ``--cluster`` and what belongs to it, and ``--shard``."""
+    """Add ``--cluster`` and its settings, and ``--shard`` unless `shards` is false."""
     group = parser.add_argument_group("several machines")
     which = group.add_mutually_exclusive_group()
     if shards:

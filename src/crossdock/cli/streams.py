@@ -26,7 +26,7 @@ _quiet = False  # --quiet: no warnings, and one line of text at most
 
 
 def be_quiet(quiet: bool) -> None:
-    """Print no warnings, and of `print_lines` the last alone."""
+    """If `quiet`, print no warnings, and only the last of the lines given to `print_lines`."""
     global _quiet
     _quiet = quiet
 

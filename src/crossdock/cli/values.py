@@ -117,5 +117,5 @@ def listen(text: str) -> str:
 
 
 def archive_path(text: str) -> str:
-    """The file of ``[oci-archive:|docker-archive:]FILE``; which of them it is, is seen in it."""
+    """The file of ``[oci-archive:|docker-archive:]FILE``; its content shows the format."""
     return text.removeprefix("docker-archive:").removeprefix("oci-archive:")
