@@ -28,6 +28,7 @@ from crossdock.runs.totals import Totals
 from crossdock.steps import during
 from crossdock.store.archive import Archive
 from crossdock.store.archivetarget import ArchiveRepository, ArchiveTarget, DockerArchiveTarget, Held
+from crossdock.store.outputs import SMALLEST_PART as SMALLEST_PART  # for imports
 from crossdock.store.outputs import WrittenFile
 from crossdock.store.parts import first_of_parts
 from crossdock.store.tarindex import opened_tar

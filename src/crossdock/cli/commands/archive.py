@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from crossdock.oci.archivereference import DockerArchiveReference, OciArchiveReference
 
 _COMMAND = "crossdock archive"
-_SMALLEST_PART = 64 << 10
 
 
 def add_flags(parser: Parser) -> None:
@@ -96,7 +95,9 @@ def _write(
 
 
 def _check_part_size(size: int) -> None:
-    if size < _SMALLEST_PART:
+    from crossdock.runs.toarchive import SMALLEST_PART
+
+    if size < SMALLEST_PART:
         raise ValueError("a part has at least 64 KiB")
 
 
