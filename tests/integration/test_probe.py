@@ -125,10 +125,12 @@ def test_it_is_saved_to_an_inventory(
     double, path = start_double("nexus", closing), tmp_path / "inventory.yaml"
     double.hold_image("team/app", "v1", (b"layer",))
     if text is not None:
-        path.write_text(text)
+        (tmp_path / "real.yaml").write_text(text)
+        path.symlink_to("real.yaml")
     words = ["--write"] if text == MINE else []
     probe(f"{double.host}/team/app", *words, "--save", path)
     entry = read_inventory(path).served_by(double.host)[0]
+    assert path.is_symlink() == (text is not None)
     expected = {"upload.chunks": False, "mounts": "never", "referrers": "tag"} if words else {}
     assert (entry.kind, dict(entry.values), entry.plain_http) == ("nexus", expected, True)
     if text == MINE:

@@ -142,6 +142,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "registry",
         "kept",
         "inventory",
+        "outfile",
         "protocol",
         "url",
         "tasks",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 from crossdock.errors import Advice, InvalidInput, StoreError
 from crossdock.inventory.read import parse_inventory, read_inventory
+from crossdock.outfile import OutFile
 from crossdock.probing.probe import Probed
 from crossdock.registry.kinds import UNKNOWN
 
@@ -33,13 +33,14 @@ def save(path: Path, found: Probed) -> None:
     check_new(path, found.registry)
     try:
         text = path.read_text("utf-8") if path.exists() else ""
-        mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
-        fresh = path.with_name(f".{path.name}.{os.getpid()}")
         added = _added(text, entry_of(found))
         parse_inventory(added.encode(), str(path), path.parent)
-        fresh.write_text(added, "utf-8")
-        fresh.chmod(mode)
-        fresh.replace(path)
+        file = OutFile(path)
+        try:
+            file.write(added)
+            file.finish()
+        finally:
+            file.discard()
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error.strerror}") from None
 
