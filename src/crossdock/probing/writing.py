@@ -214,14 +214,13 @@ class Writer:
         await self._request("PUT", url, body=data[start:], headers=headers, ok=_TAKEN)
         self._blobs[str(blob.digest)] = blob
 
-    async def _put_blob(self, data: bytes) -> Descriptor:
+    async def _put_blob(self, data: bytes) -> None:
         location = self._location(await self._open())
         try:
             await self._close(location, data)
         except CrossdockError:
             await self._drop(location)
             raise
-        return _described(data)
 
     async def _add_blob(self, data: bytes) -> Descriptor:
         """Upload it as a copy would."""
