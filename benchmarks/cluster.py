@@ -198,17 +198,24 @@ class _Job:
     hosts: frozenset[str] = frozenset()
 
     def __init__(self, unit: ApplyUnit) -> None:
-        self._unit = unit
+        self.unit = unit
+
+
+class _Run:
+    """A run that counts the tags that are told (`dask.ClusterRun`)."""
+
+    def __init__(self) -> None:
+        self.totals = Totals()
         self.tags = 0
 
-    def unit(self) -> ApplyUnit:
-        return self._unit
+    def unit_of(self, job: _Job) -> ApplyUnit:
+        return job.unit
 
-    def take(self, news: Any) -> bool:
+    def take(self, job: _Job, news: Any) -> bool:
         self.tags += len(news.notes)
         return True
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, job: _Job, error: Exception) -> None:
         raise error
 
 
@@ -237,18 +244,21 @@ def scheduler(place: Path, size: str) -> dict[str, Any]:
             some = names[begin : begin + 125]
             jobs.append(_Job(SimulatedUnit(file, [some], {}, None, [{name: planned[name] for name in some}])))
         began = time.monotonic()
-        asyncio.run(_hand_out(address, jobs))
+        told = asyncio.run(_hand_out(address, jobs))
         seconds = time.monotonic() - began
-        if sum(each.tags for each in jobs) != repositories * tags:
+        if told != repositories * tags:
             raise RuntimeError("not every tag was told")
         return {"peak_rss": memory_of(process.pid, "VmHWM"), "seconds": seconds, "tags": repositories * tags}
 
 
-async def _hand_out(address: str, jobs: Sequence[_Job]) -> None:
+async def _hand_out(address: str, jobs: Sequence[_Job]) -> int:
+    """Do the jobs; the number of tags that are told."""
+    run = _Run()
     async with Session(CopyOptions()) as session:
-        shared, totals = await session.shared(), Totals()
-        async with open_cluster(ClusterPlace(address=address), "simulated", shared, [], print) as cluster:
-            await cluster.do(jobs, totals)
+        shared = await session.shared()
+        async with open_cluster(ClusterPlace(address=address), run, shared, [], print) as cluster:
+            await cluster.do(jobs)
+    return run.tags
 
 
 @contextmanager

@@ -178,34 +178,16 @@ class _UnitRun(ApplyRun):
 
 
 class _ApplyJob(Struct, eq=False):
-    """Some repositories, as the client follows them (`dask.Job`)."""
+    """Some repositories of each entry, with what is done there (`dask.Job`)."""
 
-    run: ClusterApply
     names: list[list[str]]
     hosts: frozenset[str]
     settled: dict[PairRepository, dict[str, str]] = field(default_factory=dict)
     whole: set[PairRepository] = field(default_factory=set)
 
-    def unit(self) -> ApplyUnit | None:
-        """As `dask.Job.unit`."""
-        return self.run.unit_of(self)
-
-    def take(self, news: ApplyNews) -> bool:
-        """As `dask.Job.take`."""
-        for pair, repository, name, digest, outcome, _ in news.notes:
-            if outcome in SETTLED or (outcome == "failed" and name):  # not tried again in the same run
-                self.settled.setdefault((pair, repository), {})[name] = digest
-        self.whole.update(news.whole)
-        self.run.take(news)
-        return True
-
-    def fail(self, error: Exception) -> None:
-        """As `dask.Job.fail`."""
-        self.run.fail(self, error)
-
 
 class ClusterApply(ApplyRun):
-    """As `ApplyRun`, with the copies made by a cluster."""
+    """As `ApplyRun`, with the copies made by a cluster (`dask.ClusterRun`)."""
 
     def __init__(
         self,
@@ -220,14 +202,14 @@ class ClusterApply(ApplyRun):
         super().__init__(file, state, only=only, planned=planned)
         self._place = place
         self._cluster: Cluster | None = None
-        self._watchers: Watchers | None = None
+        self._watchers = Watchers(self.totals)
         self._seen: dict[PairRepository, Seen] = {}
 
     async def run(self, shared: Shared, watchers: Watchers) -> None:
         """As `ApplyRun.run`. Raises `InvalidOption` for a cluster that cannot be used. # network"""
         self._watchers = watchers
         registries = [target.registry for entry in self._file.entries for target in entry.targets]
-        async with open_cluster(self._place, self._state.id, shared, registries, self._warn) as cluster:
+        async with open_cluster(self._place, self, shared, registries, self._warn) as cluster:
             self._cluster = cluster
             await super().run(shared, watchers)
 
@@ -235,7 +217,7 @@ class ClusterApply(ApplyRun):
         assert self._cluster is not None
         jobs = await self._jobs(shared, self._cluster.slots)
         await shared.places.hang_up()
-        await self._cluster.do(jobs, self.totals)
+        await self._cluster.do(jobs)
         self.totals.is_listed = True
         await self._note_seen()
 
@@ -260,10 +242,10 @@ class ClusterApply(ApplyRun):
         chosen = [entry for entry, some in zip(self._file.entries, names, strict=True) if some]
         ends = [end for entry in chosen for end in (entry.source, *entry.targets)]
         hosts = {end.registry for end in ends if isinstance(end, Namespace)}
-        return _ApplyJob(self, names, limited_hosts(hosts, shared))
+        return _ApplyJob(names, limited_hosts(hosts, shared))
 
     def unit_of(self, job: _ApplyJob) -> ApplyUnit | None:
-        """The unit of everything that is left of a job."""
+        """As `dask.ClusterRun.unit_of`."""
         names: list[list[str]] = []
         settled: dict[PairRepository, dict[str, str]] = {}
         pair = 0
@@ -291,12 +273,16 @@ class ClusterApply(ApplyRun):
 
     # -- reports of workers --------------------------------------------------------------------------------
 
-    def take(self, news: ApplyNews) -> None:
-        """Record the work that a worker reports as if it had been done here."""
+    def take(self, job: _ApplyJob, news: ApplyNews) -> bool:
+        """Record the work that a worker reports as if it had been done here. The run always continues."""
         for note in news.notes:
             self._state.note(*note)
+            pair, repository, name, digest, outcome, _ = note
+            if outcome in SETTLED or (outcome == "failed" and name):  # not tried again in the same run
+                job.settled.setdefault((pair, repository), {})[name] = digest
         for pair, name in news.whole:
             self._state.note_repository(pair, name)
+        job.whole.update(news.whole)
         for mine, more in zip(self._state.totals, news.totals, strict=True):
             for name, value in more.items():
                 mine[name] += value
@@ -309,11 +295,11 @@ class ClusterApply(ApplyRun):
         for name, value in news.moved.items():
             book.moved[name] = book.moved.get(name, 0) + value
         self._seen.update({(pair, seen.name): seen for pair, seen in news.seen})
-        assert self._watchers is not None
         for source, target, event in news.told:
             index = self.window.add((source, target), 0) if source else -1
             self._watchers.tell(index, source, target, event)
             self.window.end(index)
+        return True
 
     def fail(self, job: _ApplyJob, error: Exception) -> None:
         """Report the rest of a job as failed: one failure for each of its repositories."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
-from msgspec import Struct, field
+from msgspec import Struct
 
 from crossdock.clusters.dask import limited_hosts, open_cluster
 from crossdock.clusters.groups import Item, balanced, grouped
@@ -80,27 +78,14 @@ class _UnitCopy(ManyCopy):
 
 
 class _CopyJob(Struct, eq=False):
-    """Some lines, as the client follows them (`dask.Job`)."""
+    """Some lines (`dask.Job`)."""
 
-    run: ClusterCopy
     lines: list[range]
-    hosts: frozenset[str] = field(default_factory=frozenset)
-
-    def unit(self) -> CopyUnit | None:
-        """As `dask.Job.unit`."""
-        return self.run.unit_of(self)
-
-    def take(self, news: CopyNews) -> bool:
-        """As `dask.Job.take`."""
-        return self.run.take(news)
-
-    def fail(self, error: Exception) -> None:
-        """As `dask.Job.fail`."""
-        self.run.fail(self, error)
+    hosts: frozenset[str]
 
 
 class ClusterCopy(ManyCopy):
-    """As `ManyCopy`, on the workers of a cluster."""
+    """As `ManyCopy`, on the workers of a cluster (`dask.ClusterRun`)."""
 
     def __init__(self, pairs: Pairs, place: ClusterPlace, *, fail_fast: bool = False) -> None:
         """`pairs` and `place` were checked. Raises `InvalidOption` for files of this machine; no I/O."""
@@ -112,13 +97,12 @@ class ClusterCopy(ManyCopy):
                     advice=Advice("omit-option", "copy it on one machine"),
                 )
         self._place = place
-        self._watchers: Watchers | None = None
+        self._watchers = Watchers(self.totals)
 
     async def run(self, shared: Shared, watchers: Watchers) -> None:
         """As `ManyCopy.run`. Raises `InvalidOption` for a cluster that cannot be used. # network"""
         self._watchers = watchers
         registries = list({target.registry for _, target in self._pairs if isinstance(target, Reference)})
-        run = os.urandom(8).hex()
 
         def warn(message: str) -> None:
             watchers.tell(-1, "", "", Warned(message))
@@ -128,10 +112,10 @@ class ClusterCopy(ManyCopy):
             shared.places.prepare(target, "target")
         if not len(self._pairs):
             return
-        async with open_cluster(self._place, run, shared, registries, warn) as cluster:
+        async with open_cluster(self._place, self, shared, registries, warn) as cluster:
             jobs = self._jobs(shared, cluster.slots)
             await shared.places.hang_up()
-            await cluster.do(jobs, self.totals, finds=False)
+            await cluster.do(jobs, finds=False)
 
     def _jobs(self, shared: Shared, slots: int) -> list[_CopyJob]:
         items = [
@@ -143,11 +127,11 @@ class ClusterCopy(ManyCopy):
             lines = sorted((item.key for item in part), key=lambda line: line.start)
             ends = [end for line in lines for index in line for end in self._pairs[index]]
             hosts = {end.registry for end in ends if isinstance(end, Reference)}
-            jobs.append(_CopyJob(self, lines, limited_hosts(hosts, shared)))
+            jobs.append(_CopyJob(lines, limited_hosts(hosts, shared)))
         return jobs
 
     def unit_of(self, job: _CopyJob) -> CopyUnit | None:
-        """The unit of everything that is left of a job; None: nothing."""
+        """As `dask.ClusterRun.unit_of`."""
         left = [(index, line.start) for line in job.lines for index in line if index not in self._results]
         pairs = [
             (index, source, target, number)
@@ -157,9 +141,8 @@ class ClusterCopy(ManyCopy):
         ]
         return CopyUnit(pairs, self._fail_fast) if pairs else None
 
-    def take(self, news: CopyNews) -> bool:
+    def take(self, job: _CopyJob, news: CopyNews) -> bool:
         """Record the work that a worker reports as if it had been done here; whether the run continues."""
-        assert self._watchers is not None
         for index, event in news.events:
             source, target = map(str, self._pairs[index]) if index >= 0 else ("", "")
             if index >= 0:
@@ -172,7 +155,6 @@ class ClusterCopy(ManyCopy):
 
     def fail(self, job: _CopyJob, error: Exception) -> None:
         """Report the rest of a job as failed: one failure for each of its copies."""
-        assert self._watchers is not None
         error = without_traceback(error)
         for index in (index for line in job.lines for index in line if index not in self._results):
             source, target = map(str, self._pairs[index])

@@ -1,12 +1,13 @@
 """The workers of a Dask cluster at the work of one run: jobs handed out, losses noticed, figures added up.
 
-Nothing here knows what a job is. A job is done by one worker at a time. One whose worker is lost goes to
+Only the run knows what a job is. A job is done by one worker at a time. One whose worker is lost goes to
 another with what is left of it, so each hand-out is an attempt of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
 import time
 from collections import deque
@@ -46,27 +47,38 @@ class ClusterLost(CrossdockError):
 
 
 class Job(Protocol):
-    """Work for one worker at a time. `hosts` are those whose connections are limited."""
+    """Work for one worker at a time."""
 
     @property
     def hosts(self) -> frozenset[str]:
-        """``host[:port]`` of registries."""
+        """``host[:port]`` of registries whose connections are limited."""
 
-    def unit(self) -> Unit | None:
-        """The work that is left; None: nothing."""
 
-    def take(self, news: Any) -> bool:
+class ClusterRun(Protocol):
+    """A run whose work is done in jobs."""
+
+    @property
+    def totals(self) -> Totals:
+        """Its figures."""
+
+    def unit_of(self, job: Any) -> Unit | None:
+        """The work that is left of the job; None: nothing."""
+
+    def take(self, job: Any, news: Any) -> bool:
         """Record a worker's progress (`bench.Doing.news`); whether the run is to continue."""
 
-    def fail(self, error: Exception) -> None:
-        """Report the rest as failed."""
+    def fail(self, job: Any, error: Exception) -> None:
+        """Report the rest of the job as failed."""
 
 
 class _Attempt:
     """A job at a worker, whose figures are part of the run's totals."""
 
-    def __init__(self, number: int, job: Job, worker: str, future: Any, totals: Totals, finds: bool) -> None:
+    def __init__(
+        self, number: int, job: Job, tries: int, worker: str, future: Any, totals: Totals, finds: bool
+    ) -> None:
         self.number, self.job, self.worker, self.future = number, job, worker, future
+        self.tries = tries  # before this one, of workers that did nothing
         self.was_done = False
         self._totals, self._finds = totals, finds
         self._figures = Figures()
@@ -111,8 +123,11 @@ class _Attempt:
 class Cluster:
     """The workers of one run. Made by `open_cluster`."""
 
-    def __init__(self, client: Any, address: str, run: str, place: ClusterPlace, warn: Callable[[str], None]):
+    def __init__(
+        self, client: Any, address: str, run: ClusterRun, place: ClusterPlace, warn: Callable[[str], None]
+    ) -> None:
         self.address = address
+        self.id = os.urandom(8).hex()  # a new one each time: a lost client leaves tasks under its own
         self._client, self._run, self._warn = client, run, warn
         self._silence = place.silence
         self._usable: list[str] = []  # workers of this version, those that came first first
@@ -129,7 +144,7 @@ class Cluster:
 
     async def ask(self, operation: str, **values: Any) -> Any:
         """As `asking.Asks`."""
-        asking = self._client.scheduler.crossdock(run=self._run, operation=operation, values=values)
+        asking = self._client.scheduler.crossdock(run=self.id, operation=operation, values=values)
         return await unreachable(asking)
 
     # -- workers -------------------------------------------------------------------------------------------
@@ -224,28 +239,26 @@ class Cluster:
             hosts[name] = limits
         return replace(options, limit_hosts=hosts, state=None, spool=None)
 
-    async def do(self, jobs: Sequence[Job], totals: Totals, *, finds: bool = True) -> bool:
+    async def do(self, jobs: Sequence[Job], *, finds: bool = True) -> bool:
         """Do the jobs in order; False: one has ended the run. # network
 
-        Cancelling ends it on all workers. `finds`: they find images that `totals` does not know yet. Raises
-        `ClusterLost`.
+        Cancelling ends it on all workers. `finds`: they find images that the run's totals do not know yet.
+        Raises `ClusterLost`.
         """
         pending = deque((job, 0) for job in jobs)
-        tries: dict[int, int] = {}
         try:
             while (pending or self._attempts) and not self._is_stopped:
                 while (found := self._assignable(pending)) is not None:
-                    worker, job, tried = found
-                    if (unit := job.unit()) is not None:
-                        attempt = self._begin(worker, job, unit, totals, finds)
-                        tries[attempt.number] = tried
+                    worker, job, tries = found
+                    if (unit := self._run.unit_of(job)) is not None:
+                        self._begin(worker, job, tries, unit, finds)
                 self._check_left()
                 for attempt in self._attempts.values():
                     attempt.was_done = attempt.future.done()
                 workers = await self._read()
                 for attempt in list(self._attempts.values()):
                     if attempt.was_done or attempt.worker not in workers or attempt.worker in self._given_up:
-                        self._lose(attempt, 0 if attempt.has_done else tries[attempt.number] + 1, pending)
+                        self._lose(attempt, 0 if attempt.has_done else attempt.tries + 1, pending)
         finally:
             await _shielded(self._end())
         return not self._is_stopped
@@ -258,27 +271,26 @@ class Cluster:
         for rank, worker in enumerate(self._usable):
             if busy.get(worker, 0) >= self._threads[worker]:
                 continue
-            for index, (job, tried) in enumerate(pending):
+            for index, (job, tries) in enumerate(pending):
                 if all(rank < self._most_at.get(host, rank + 1) for host in job.hosts):
                     del pending[index]
-                    return worker, job, tried
+                    return worker, job, tries
         return None
 
-    def _begin(self, worker: str, job: Job, unit: Unit, totals: Totals, finds: bool) -> _Attempt:
+    def _begin(self, worker: str, job: Job, tries: int, unit: Unit, finds: bool) -> None:
         self._numbers += 1
         number = self._numbers
         future = self._client.submit(
             work,
-            self._run,
+            self.id,
             number,
             pickle.dumps(unit),
-            key=f"crossdock-{self._run}-{number}",
+            key=f"crossdock-{self.id}-{number}",
             pure=False,
             retries=0,
             workers=[worker],
         )
-        attempt = self._attempts[number] = _Attempt(number, job, worker, future, totals, finds)
-        return attempt
+        self._attempts[number] = _Attempt(number, job, tries, worker, future, self._run.totals, finds)
 
     def _check_left(self) -> None:
         if not self._usable and time.monotonic() - self._seen > self._silence:
@@ -310,10 +322,10 @@ class Cluster:
         if attempt is None:
             return  # it was lost, and another worker does the job
         attempt.take(told.figures)
-        if told.news is not None and not attempt.job.take(told.news):
+        if told.news is not None and not self._run.take(attempt.job, told.news):
             self._is_stopped = True
         if told.error is not None:
-            attempt.job.fail(told.error)
+            self._run.fail(attempt.job, told.error)
         if told.is_last:
             del self._attempts[attempt.number]
             attempt.end()
@@ -326,7 +338,8 @@ class Cluster:
         if tries < TRIES:
             pending.appendleft((attempt.job, tries))
         else:
-            attempt.job.fail(WorkerLost(f"{count(tries, 'worker')} that had it died, one after the other"))
+            lost = WorkerLost(f"{count(tries, 'worker')} that had it died, one after the other")
+            self._run.fail(attempt.job, lost)
 
     async def _end(self) -> None:
         """End the workers' tasks, and take their last reports."""
@@ -360,12 +373,12 @@ async def _shielded(ending: Any) -> None:
 @asynccontextmanager
 async def open_cluster(
     place: ClusterPlace,
-    run: str,
+    run: ClusterRun,
     shared: Shared,
     registries: Sequence[str],
     on_warning: Callable[[str], None],
 ) -> AsyncIterator[Cluster]:
-    """The cluster, while it is used for a run into `registries`. # network
+    """The cluster, while it is used for the run, which writes to `registries`. # network
 
     The limits of the session become those of the cluster. Raises `InvalidOption` when there is no scheduler
     at the address, or no worker that can be used.
@@ -385,7 +398,7 @@ async def open_cluster(
             tells_uploads=uploads is not None,
         )
         await client.run_on_scheduler(
-            open_desk, run=run, client=client.id, settings=pickle.dumps(settings), uploads=saved
+            open_desk, run=cluster.id, client=client.id, settings=pickle.dumps(settings), uploads=saved
         )
         cluster._uploads = uploads
         limits = shared.places.limits = ClusterLimits(options, cluster.ask)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
@@ -128,36 +127,17 @@ class Mirrored:
 
 
 class _MirrorJob(Struct, eq=False):
-    """Some repositories, as the client follows them (`dask.Job`)."""
+    """Some repositories, with what is done there (`dask.Job`)."""
 
-    run: ClusterMirror
     names: list[str]
     hosts: frozenset[str]
     settled: dict[TargetRepository, set[str]] = field(default_factory=dict)
     indices: dict[int, int] = field(default_factory=dict)
     """The index here of each copy of the worker."""
 
-    def unit(self) -> MirrorUnit:
-        """As `dask.Job.unit`."""
-        for index in self.indices.values():  # of one that was lost
-            self.run.window.end(index)
-        self.indices.clear()
-        settled = {place: frozenset(names) for place, names in self.settled.items()}
-        return MirrorUnit(self.run.entry, self.names, settled, self.run.fail_fast)
-
-    def take(self, news: MirrorNews) -> bool:
-        """As `dask.Job.take`."""
-        for target, name, names in news.settled:
-            self.settled.setdefault((target, name), set()).update(names)
-        return self.run.take(self, news)
-
-    def fail(self, error: Exception) -> None:
-        """As `dask.Job.fail`."""
-        self.run.fail(self, error)
-
 
 class ClusterMirror(MirrorRun):
-    """As `MirrorRun`, on the workers of a cluster."""
+    """As `MirrorRun`, on the workers of a cluster (`dask.ClusterRun`)."""
 
     place: ClusterPlace
     """Checked, and set before the run."""
@@ -166,7 +146,7 @@ class ClusterMirror(MirrorRun):
         """As `MirrorRun.run`. Raises `InvalidOption` for a cluster that cannot be used. # network"""
         self._tags_of: dict[str, int] = {}
         registries = [target.registry for target in self.entry.targets]
-        async with open_cluster(self.place, os.urandom(8).hex(), shared, registries, self._warn) as cluster:
+        async with open_cluster(self.place, self, shared, registries, self._warn) as cluster:
             self._cluster = cluster
             await super().run(shared, watchers)
         if self._nothing is not None and self._repositories:
@@ -176,23 +156,28 @@ class ClusterMirror(MirrorRun):
     async def _copy(self, shared: Shared, names: list[str]) -> bool:
         jobs = self._jobs(names, shared, self._cluster.slots)
         await shared.places.hang_up()
-        whole = await self._cluster.do(jobs, self.totals)
+        whole = await self._cluster.do(jobs)
         self.totals.is_listed = True
         return whole
-
-    @property
-    def fail_fast(self) -> bool:
-        """Whether the first failure ends the run."""
-        return self._fail_fast
 
     def _jobs(self, names: list[str], shared: Shared, slots: int) -> list[_MirrorJob]:
         ends = (self.entry.source, *self.entry.targets)
         hosts = limited_hosts({each.registry for each in ends if isinstance(each, Namespace)}, shared)
         parts = balanced(grouped(items_of(0, self.entry, names)), slots)
-        return [_MirrorJob(self, [item.key[1] for item in part], hosts) for part in parts]
+        return [_MirrorJob([item.key[1] for item in part], hosts) for part in parts]
+
+    def unit_of(self, job: _MirrorJob) -> MirrorUnit:
+        """As `dask.ClusterRun.unit_of`."""
+        for index in job.indices.values():  # of a worker that was lost
+            self.window.end(index)
+        job.indices.clear()
+        settled = {place: frozenset(names) for place, names in job.settled.items()}
+        return MirrorUnit(self.entry, job.names, settled, self._fail_fast)
 
     def take(self, job: _MirrorJob, news: MirrorNews) -> bool:
         """Record the work that a worker reports as if it had been done here; whether the run continues."""
+        for target, name, names in news.settled:
+            job.settled.setdefault((target, name), set()).update(names)
         for theirs, pair in news.pairs.items():
             if theirs >= 0 and theirs not in job.indices:
                 job.indices[theirs] = self.window.add(pair, 0)
