@@ -12,8 +12,8 @@ from typing import Any, cast
 
 from msgspec import Struct, field
 
-from crossdock.clusters.dask import Cluster, limited_hosts, open_cluster
-from crossdock.clusters.groups import Item, balanced, grouped, items_of
+from crossdock.clusters.dask import Cluster, open_cluster
+from crossdock.clusters.groups import Item, balanced, grouped, items_of, limited_hosts
 from crossdock.clusters.place import ClusterPlace
 from crossdock.clusters.telling import TOLD
 from crossdock.events import Event, Warned
@@ -24,7 +24,6 @@ from crossdock.migration.planfile import PlannedRepository
 from crossdock.migration.runfile import SETTLED, Outcome
 from crossdock.migration.state import RunState
 from crossdock.migration.totals import FIGURES
-from crossdock.mirroring.names import Namespace
 from crossdock.mirroring.views import Problem, RepositoryView, TargetView
 from crossdock.runs.places import Shared
 from crossdock.runs.run import Watchers
@@ -241,8 +240,7 @@ class ClusterApply(ApplyRun):
             names[number].append(name)
         chosen = [entry for entry, some in zip(self._file.entries, names, strict=True) if some]
         ends = [end for entry in chosen for end in (entry.source, *entry.targets)]
-        hosts = {end.registry for end in ends if isinstance(end, Namespace)}
-        return _ApplyJob(names, limited_hosts(hosts, shared))
+        return _ApplyJob(names, limited_hosts(ends, shared))
 
     def unit_of(self, job: _ApplyJob) -> ApplyUnit | None:
         """As `dask.ClusterRun.unit_of`."""

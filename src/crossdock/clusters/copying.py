@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from crossdock.clusters.dask import limited_hosts, open_cluster
-from crossdock.clusters.groups import Item, balanced, grouped
+from crossdock.clusters.dask import open_cluster
+from crossdock.clusters.groups import Item, balanced, grouped, limited_hosts
 from crossdock.clusters.place import ClusterPlace
 from crossdock.clusters.telling import TOLD
 from crossdock.errors import Advice, InvalidOption
@@ -126,8 +126,7 @@ class ClusterCopy(ManyCopy):
         for part in balanced(grouped(items), slots):
             lines = sorted((item.key for item in part), key=lambda line: line.start)
             ends = [end for line in lines for index in line for end in self._pairs[index]]
-            hosts = {end.registry for end in ends if isinstance(end, Reference)}
-            jobs.append(_CopyJob(lines, limited_hosts(hosts, shared)))
+            jobs.append(_CopyJob(lines, limited_hosts(ends, shared)))
         return jobs
 
     def unit_of(self, job: _CopyJob) -> CopyUnit | None:

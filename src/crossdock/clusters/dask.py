@@ -413,14 +413,6 @@ async def open_cluster(
                 await cluster.ask("close")
 
 
-def limited_hosts(registries: set[str], shared: Shared) -> frozenset[str]:
-    """Those of the registries whose connections are limited."""
-    limits = shared.places.limits
-    return frozenset(
-        each for each in registries if limits is not None and limits.connections(each) is not None
-    )
-
-
 def _version() -> str:
     return __version__
 

@@ -8,7 +8,9 @@ from typing import Any
 from msgspec import Struct
 
 from crossdock.mirroring.entry import Entry
+from crossdock.mirroring.names import Namespace
 from crossdock.oci.reference import Reference
+from crossdock.runs.places import Place, Shared
 
 JOBS_PER_SLOT = 8  # few enough that repositories of a job share connections, many enough to end together
 
@@ -65,6 +67,15 @@ def balanced(groups: list[list[Item]], slots: int) -> list[list[Item]]:
         size, number = _load(group)
         loads[least] = loads[least][0] + size, loads[least][1] + number
     return sorted(parts, key=_load, reverse=True)
+
+
+def limited_hosts(ends: Iterable[Place | Namespace], shared: Shared) -> frozenset[str]:
+    """The registries among these ends whose connections are limited."""
+    limits = shared.places.limits
+    if limits is None:
+        return frozenset()
+    registries = {end.registry for end in ends if isinstance(end, Reference | Namespace)}
+    return frozenset(each for each in registries if limits.connections(each) is not None)
 
 
 def _load(items: list[Item]) -> tuple[int, int]:

@@ -8,14 +8,13 @@ from dataclasses import replace
 
 from msgspec import Struct, field
 
-from crossdock.clusters.dask import limited_hosts, open_cluster
-from crossdock.clusters.groups import balanced, grouped, items_of
+from crossdock.clusters.dask import open_cluster
+from crossdock.clusters.groups import balanced, grouped, items_of, limited_hosts
 from crossdock.clusters.place import ClusterPlace
 from crossdock.clusters.telling import TOLD
 from crossdock.errors import NothingMatched
 from crossdock.events import Event
 from crossdock.mirroring.entry import Entry
-from crossdock.mirroring.names import Namespace
 from crossdock.mirroring.outcomes import Names
 from crossdock.mirroring.run import MirrorResult, MirrorRun
 from crossdock.mirroring.survey import Survey
@@ -161,8 +160,7 @@ class ClusterMirror(MirrorRun):
         return whole
 
     def _jobs(self, names: list[str], shared: Shared, slots: int) -> list[_MirrorJob]:
-        ends = (self.entry.source, *self.entry.targets)
-        hosts = limited_hosts({each.registry for each in ends if isinstance(each, Namespace)}, shared)
+        hosts = limited_hosts((self.entry.source, *self.entry.targets), shared)
         parts = balanced(grouped(items_of(0, self.entry, names)), slots)
         return [_MirrorJob([item.key[1] for item in part], hosts) for part in parts]
 
