@@ -20,6 +20,7 @@ from crossdock import __version__
 from crossdock.activity import Activity
 from crossdock.clusters.asking import ClusterLimits, unreachable
 from crossdock.clusters.bench import Figures, Settings, Told, Unit, work
+from crossdock.clusters.desk import open_desk, workers_of
 from crossdock.clusters.place import CONNECT_S, ClusterPlace, connected
 from crossdock.clusters.uploads import KeptUploads
 from crossdock.errors import Advice, CrossdockError, InvalidOption
@@ -165,7 +166,7 @@ class Cluster:
         """Find workers of this version. Raises `InvalidOption` when there is none."""
         deadline = time.monotonic() + CONNECT_S
         while not self._usable:
-            workers = await unreachable(self._client.run_on_scheduler(_workers))
+            workers = await unreachable(self._client.run_on_scheduler(workers_of))
             self._look(workers)
             if workers and all(each in self._versions for each in workers) and not self._usable:
                 raise InvalidOption(
@@ -383,8 +384,6 @@ async def open_cluster(
     The limits of the session become those of the cluster. Raises `InvalidOption` when there is no scheduler
     at the address, or no worker that can be used.
     """
-    from crossdock.clusters.desk import open_desk
-
     async with connected(place) as (client, address):
         cluster = Cluster(client, address, run, place, on_warning)
         await cluster.check_scheduler()
@@ -415,11 +414,3 @@ async def open_cluster(
 
 def _version() -> str:
     return __version__
-
-
-def _workers(dask_scheduler: Any) -> dict[str, tuple[int, float]]:
-    """The threads of each worker, and how long it has said nothing."""
-    now = time.time()
-    return {
-        address: (each.nthreads, now - each.last_seen) for address, each in dask_scheduler.workers.items()
-    }

@@ -131,12 +131,7 @@ class Desk:
         uploads, self._changed = self._changed, []
         self._size = 0
         self._tell()
-        now = time.time()
-        workers = {
-            address: (each.nthreads, now - each.last_seen)
-            for address, each in self._scheduler.workers.items()
-        }
-        return {"messages": messages, "uploads": uploads, "workers": workers}
+        return {"messages": messages, "uploads": uploads, "workers": workers_of(self._scheduler)}
 
     async def forget(self, worker: str) -> None:
         """Give a worker up, so that nothing waits for it."""
@@ -169,6 +164,14 @@ class Desks:
             del self._desks[run]
             return None
         return await getattr(desk, operation)(**values)
+
+
+def workers_of(dask_scheduler: Any) -> dict[str, tuple[int, float]]:
+    """The threads of each worker, and the seconds of its silence."""
+    now = time.time()
+    return {
+        address: (each.nthreads, now - each.last_seen) for address, each in dask_scheduler.workers.items()
+    }
 
 
 def open_desk(run: str, client: str, settings: bytes, uploads: dict[str, bytes], dask_scheduler: Any) -> None:
