@@ -6,6 +6,7 @@ repositories: a worker applies the file to these alone, and reports the outcome 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -121,12 +122,8 @@ class Applied:
 
     def __init__(self, unit: ApplyUnit) -> None:
         self._state = _UnitState(unit)
-        self._seen: list[tuple[int, Seen]] = []
         self._told: list[tuple[str, str, Event]] = []
-        self.work = _UnitRun(
-            unit.file, cast("RunState", self._state), only=unit.only, planned=unit.planned, names=unit.names
-        )
-        self.work.see(self._seen)
+        self.work = _UnitRun(unit, self._state)
         self.work.on_warning = lambda message: self._told.append(("", "", Warned(message)))
         self._book = self.work.book
 
@@ -147,27 +144,33 @@ class Applied:
             errors=book.errors,
             others=book.others,
             moved=book.moved,
-            seen=list(self._seen),
+            seen=list(self.work.seen),
             told=self._told,
         )
         state.notes, state.whole, self._told = [], [], []
         state.totals = [dict.fromkeys(each, 0) for each in state.totals]
         book.problems, book.failures = [[] for _ in book.problems], 0
         book.errors, book.others, book.moved = [], [], {}
-        self._seen.clear()
+        self.work.seen.clear()
         return news
 
 
 class _UnitRun(ApplyRun):
-    """An apply of a unit: what is to be deleted, the client decides."""
+    """An apply of a unit: what is to be deleted, the client decides by what was `seen`."""
 
-    def see(self, seen: list[tuple[int, Seen]]) -> None:
-        """Note what lists say in `seen`."""
-        pair = 0
-        for of_entry in self._deletes:
-            for index, each in enumerate(of_entry):
-                of_entry[index] = _SeenDeletes(entry=each.entry, target=each.target, pair=pair, seen=seen)
-                pair += 1
+    def __init__(self, unit: ApplyUnit, state: _UnitState) -> None:
+        super().__init__(
+            unit.file, cast("RunState", state), only=unit.only, planned=unit.planned, names=unit.names
+        )
+        self.seen: list[tuple[int, Seen]] = []
+        pairs = itertools.count()
+        self._deletes = [
+            [
+                _SeenDeletes(entry=entry, target=str(target), pair=next(pairs), seen=self.seen)
+                for target in entry.targets
+            ]
+            for entry in unit.file.entries
+        ]
 
     def _is_shared(self, there: TargetView) -> bool:
         return False
