@@ -78,7 +78,7 @@ class _UnitMirror(MirrorRun):
     async def _views(self, number: int) -> AsyncGenerator[RepositoryView, None]:
         async with aclosing(super()._views(number)) as views:
             async for view in views:
-                self.tags[view.name] = len({*view.tags, *view.untagged, *view.errors})
+                self.tags[view.name] = len(view.names)
                 yield view
 
     def unchanged(self, names: Names) -> None:
@@ -133,6 +133,8 @@ class _MirrorJob(Struct, eq=False):
     settled: dict[TargetRepository, set[str]] = field(default_factory=dict)
     indices: dict[int, int] = field(default_factory=dict)
     """The index here of each copy of the worker."""
+    counted: set[str] = field(default_factory=set)
+    """Repositories whose tags were counted."""
 
 
 class ClusterMirror(MirrorRun):
@@ -143,7 +145,6 @@ class ClusterMirror(MirrorRun):
 
     async def run(self, shared: Shared, watchers: Watchers) -> None:
         """As `MirrorRun.run`. Raises `InvalidOption` for a cluster that cannot be used. # network"""
-        self._tags_of: dict[str, int] = {}
         registries = [target.registry for target in self.entry.targets]
         async with open_cluster(self.place, self, shared, registries, self._warn) as cluster:
             self._cluster = cluster
@@ -187,8 +188,9 @@ class ClusterMirror(MirrorRun):
             self._end(index, result)
             self.window.end(index)
         for name, tags in news.tags.items():
-            self._tags += tags - self._tags_of.get(name, 0)
-            self._tags_of[name] = tags
+            if name not in job.counted:  # after a lost worker the next lists only what is left
+                job.counted.add(name)
+                self._tags += tags
         for warning in news.warnings:
             self._warn(warning)
         return not (self._fail_fast and any(result.status == "failed" for _, result in news.results))

@@ -305,7 +305,7 @@ class MirrorRun:
         assert self._survey is not None
         async with aclosing(self._survey.views()) as views:
             async for view in views:
-                self._tags += len({*view.tags, *view.untagged, *view.errors})
+                self._tags += len(view.names)
                 yield view
 
     def _warn(self, message: str) -> None:

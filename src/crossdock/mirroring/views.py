@@ -75,6 +75,11 @@ class RepositoryView(Struct, frozen=True, kw_only=True, dict=True):
     errors: Mapping[str, Exception] = {}  # of single names, such as a tag that is not there any more
     error: Exception | None = None
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The names in the view, also those that the source does not resolve."""
+        return frozenset((*self.tags, *self.untagged, *self.errors))
+
     @cached_property
     def digest_tags(self) -> frozenset[str]:
         """All tags of the repository that are made of digests."""
