@@ -149,8 +149,7 @@ class Places:
                 stack.callback(_close, store)
             if self._facts is not None:
                 stack.push_async_callback(self._facts.settle)
-            for client in self._clients.values():
-                stack.push_async_callback(client.close)
+            stack.push_async_callback(self.hang_up)
 
     async def hang_up(self) -> None:
         """Close the connections to registries of which this process does not need any now."""
