@@ -27,7 +27,7 @@ from crossdock.errors import (
     OutputFailed,
     root_cause,
 )
-from crossdock.migration.book import Book, shown
+from crossdock.migration.book import Book
 from crossdock.migration.conflicts import Writer, check_tags, writers
 from crossdock.migration.deleting import TargetDeletes, shared_warning
 from crossdock.migration.file import MigrationFile
@@ -42,7 +42,7 @@ from crossdock.mirroring.outcomes import Place
 from crossdock.mirroring.rename import collisions
 from crossdock.mirroring.shard import Shard
 from crossdock.mirroring.survey import Survey
-from crossdock.mirroring.views import RepositoryView, TargetView
+from crossdock.mirroring.views import RepositoryView, TargetView, shown
 from crossdock.oci.digest import Digest
 from crossdock.oci.reference import LayoutReference
 from crossdock.runs.places import Places, Shared
@@ -384,7 +384,7 @@ class ApplyRun:
                 changed.add(name)
                 error = ChangedSincePlan(f"{there.name}: {name}: {what}")
                 self.book.failed(place, name, found[name], error)
-                self._applying.tell(f"{view.name}:{name}", shown(place, name), error)
+                self._applying.tell(f"{view.name}:{name}", shown(place.repository, name), error)
         return replace(there, settled=there.settled | changed) if changed else there
 
     # -- deletes -------------------------------------------------------------------------------------------
@@ -404,7 +404,9 @@ class ApplyRun:
                     for missing, error in each.changed:
                         place = Place(number, index, missing.name, missing.source, missing.repository.locator)
                         self.book.failed(place, missing.tag, "", error)
-                        self._applying.tell(f"{missing.name}:{missing.tag}", shown(place, missing.tag), error)
+                        self._applying.tell(
+                            f"{missing.name}:{missing.tag}", shown(place.repository, missing.tag), error
+                        )
                 pair += 1
 
     async def _find_planned_deletes(self, places: Places) -> None:

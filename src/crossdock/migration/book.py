@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from crossdock.errors import (
-    CrossdockError,
-)
+from crossdock.errors import CrossdockError
 from crossdock.migration.deleting import TargetDeletes
 from crossdock.migration.runfile import Outcome
 from crossdock.migration.state import RunState
 from crossdock.mirroring.entry import Entry
 from crossdock.mirroring.outcomes import Names, Place
-from crossdock.mirroring.views import Problem
+from crossdock.mirroring.views import Problem, shown
 from crossdock.runs.results import PairResult, without_traceback
 
 MOST_ERRORS = 10_000  # that are kept; each takes about 1 KB
@@ -94,9 +92,11 @@ class Book:
             }[result.status]  # type: ignore[assignment]
             self._note(pair, place, name, digest, outcome, result.error)
             if outcome == "reported":
-                self._problem(pair, "existing", shown(place, name), f"it is left as it is: {result.error}")
+                self._problem(
+                    pair, "existing", shown(place.repository, name), f"it is left as it is: {result.error}"
+                )
             elif outcome == "left out":
-                self._problem(pair, "unsupported", shown(place, name), str(result.error))
+                self._problem(pair, "unsupported", shown(place.repository, name), str(result.error))
 
     def failed(self, place: Place, name: str, digest: str, error: Exception) -> None:
         """Record that a name cannot be copied, or (the name "") the whole repository."""
@@ -165,8 +165,3 @@ class Book:
 
     def _pair(self, place: Place) -> int:
         return self._first[place.entry] + place.target
-
-
-def shown(place: Place, name: str) -> str:
-    """A name at a target, as people write it."""
-    return f"{place.repository}{'@' if ':' in name else ':'}{name}"

@@ -32,7 +32,7 @@ from crossdock.errors import (
     root_cause,
 )
 from crossdock.mirroring.entry import Deletes, Entry
-from crossdock.mirroring.views import Problem, RepositoryView, TargetView
+from crossdock.mirroring.views import Problem, RepositoryView, TargetView, place_of
 from crossdock.oci.attachedtag import is_attached_tag
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
@@ -137,7 +137,7 @@ class TargetDeletes(Struct, kw_only=True):
         """The findings of one repository's lists, for `note`."""
         incomplete, listed = "", there.listed or frozenset()
         if view.error is not None or view.listed is None:
-            incomplete = _name(view.source)
+            incomplete = place_of(view.source)
         elif there.repository is not None and there.listed is None:
             incomplete = there.name
         missing = frozenset[str]() if incomplete else missing_tags(self.entry, view, there)
@@ -186,7 +186,7 @@ class TargetDeletes(Struct, kw_only=True):
         first_missing: FirstMissing,
     ) -> list[str]:
         """The missing tags whose grace is over. # disk"""
-        since = await first_missing(_name(source), repository.locator, missing)
+        since = await first_missing(place_of(source), repository.locator, missing)
         before = time.time() - self.entry.deletes.grace
         due = [tag for tag in sorted(missing) if since[tag] <= before]
         self.waiting += len(missing) - len(due)
@@ -252,7 +252,7 @@ class TargetDeletes(Struct, kw_only=True):
 
     async def _delete(self, places: Places, missing: MissingTag) -> bool:
         """Delete one tag; False: the source has it after all. Raises `CopyError`. # network"""
-        with during("resolve", "source", f"{_name(missing.source)}:{missing.tag}"):
+        with during("resolve", "source", f"{place_of(missing.source)}:{missing.tag}"):
             source = await places.open(missing.source, "source", log_retry)
             try:
                 await source.resolve(missing.tag)
@@ -290,7 +290,3 @@ async def _restore(target: object, named: Descriptor, data: bytes, others: froze
             f"the registry deletes all tags of a manifest with one: {', '.join(lost)} had to be pushed "
             "again, and no more tags are deleted"
         )
-
-
-def _name(place: Reference | LayoutReference) -> str:
-    return place.locator if isinstance(place, Reference) else str(place)

@@ -29,7 +29,7 @@ from crossdock.mirroring.entry import Entry
 from crossdock.mirroring.names import Namespace
 from crossdock.mirroring.rename import Collision, collisions
 from crossdock.mirroring.survey import Survey
-from crossdock.mirroring.views import ProblemKind, RepositoryView, TargetView, is_digest
+from crossdock.mirroring.views import ProblemKind, RepositoryView, TargetView, place_of, shown
 from crossdock.oci.attachedtag import is_attached_tag
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
@@ -252,14 +252,14 @@ class _EntryWork:
     def _not_listed(self, view: RepositoryView, error: Exception) -> None:
         if was_refused(error) and not isinstance(root_cause(error), NotFound):
             for plan in self.plans:
-                plan.problem("denied", _source_name(view), str(error))
+                plan.problem("denied", place_of(view.source), str(error))
         else:
             self.planner.fail(error)
 
     def _add_unresolved(self, view: RepositoryView) -> None:
         """Count the names that the source does not resolve; they are not in the view's tags."""
         for name, error in view.errors.items():
-            reference = _reference(_source_name(view), name)
+            reference = shown(place_of(view.source), name)
             kind = _kind_of(error)
             if kind is None:
                 self.planner.on_warning(f"{reference} is left out: {error}")
@@ -381,7 +381,7 @@ class _EntryWork:
         planner = self.planner
         if len(planner.writers.get(there.name, ())) < 2:
             return
-        mine = self.index, f"{_source_name(view)}:{tag}"
+        mine = self.index, f"{place_of(view.source)}:{tag}"
         first = planner.owners.setdefault((there.name, tag), mine)
         if first != mine and first[0] != self.index:
             detail = f"{first[1]} and {mine[1]} are both copied there"
@@ -500,7 +500,7 @@ class _EntryWork:
                 name = next((tag for tag, each in view.tags.items() if each == digest), str(digest))
                 self.plans[index].problem(
                     "too_large",
-                    _reference(there.name, name),
+                    shown(there.name, name),
                     f"{digest_of(key)} has {format_size(size)}, and {repository.registry} takes at most "
                     f"{format_size(limit)}",
                 )
@@ -510,7 +510,7 @@ class _EntryWork:
     ) -> None:
         """An image that cannot be read at the source: it cannot be copied, or the plan is not whole."""
         name = next((tag for tag, each in view.tags.items() if each == digest), str(digest))
-        reference = _reference(_source_name(view), name)
+        reference = shown(place_of(view.source), name)
         kind = _kind_of(error)
         if kind is not None:
             plan.problem(kind, reference, _why(kind, error))
@@ -560,11 +560,3 @@ def _locator(entry: Entry, target: Namespace, name: str) -> str:
         return entry.target_reference(target, name).locator
     except InvalidInput:
         return f"{target}/{entry.target_name(name)}"
-
-
-def _source_name(view: RepositoryView) -> str:
-    return view.source.locator if isinstance(view.source, Reference) else str(view.source)
-
-
-def _reference(repository: str, name: str) -> str:
-    return f"{repository}{'@' if is_digest(name) else ':'}{name}"

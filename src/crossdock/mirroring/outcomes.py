@@ -7,7 +7,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from crossdock.mirroring.views import is_digest
+from crossdock.mirroring.views import place_of, shown
 from crossdock.oci.reference import LayoutReference, Reference
 from crossdock.runs.results import PairResult
 from crossdock.runs.totals import Totals
@@ -95,6 +95,4 @@ class Window:
 
 def _pair(place: Place, name: str) -> tuple[str, str]:
     """Source and target of the name, as people write them."""
-    shown = f"{'@' if is_digest(name) else ':'}{name}" if name else ""
-    source = place.source.locator if isinstance(place.source, Reference) else str(place.source)
-    return f"{source}{shown}", f"{place.repository}{shown}"
+    return shown(place_of(place.source), name), shown(place.repository, name)

@@ -33,7 +33,7 @@ from crossdock.mirroring.names import Namespace
 from crossdock.mirroring.patterns import matcher
 from crossdock.mirroring.repositories import Repositories
 from crossdock.mirroring.shard import Shard
-from crossdock.mirroring.views import RepositoryView, TargetView, is_digest
+from crossdock.mirroring.views import RepositoryView, TargetView, is_digest, place_of, shown
 from crossdock.oci.attachedtag import listed_subject
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
@@ -234,7 +234,7 @@ class Survey:
         rows: list[ManifestRow] | None = None
         try:
             if names is None or len(names) > FEW:
-                with during("list tags of", "source", _name(view.source)):
+                with during("list tags of", "source", place_of(view.source)):
                     untagged = self._entry.untagged
                     needed = untagged or self._entry.tags.needs_times
                     rows = await self._rows(repository, untagged=True, needed=needed)
@@ -293,7 +293,7 @@ class Survey:
                 del self._idle[pattern]
 
     def _check_answered(self, view: _View, rows: list[ManifestRow] | None) -> None:
-        reference = _name(view.source)
+        reference = place_of(view.source)
         if self._entry.untagged and rows is None:
             raise UntaggedUnlisted(
                 f"list manifests of source {reference}: the registry has no API for that",
@@ -325,7 +325,7 @@ class Survey:
             try:
                 found: Descriptor = await view.repository.resolve(name)
             except CrossdockError as error:
-                failed = named(error, "resolve", "source", _reference(_name(view.source), name))
+                failed = named(error, "resolve", "source", shown(place_of(view.source), name))
                 view.errors[name] = without_traceback(failed)
                 silence.failed(failed)
                 return
@@ -393,7 +393,7 @@ class Survey:
             try:
                 found: Descriptor | None = await repository.find(name)
             except CrossdockError as error:
-                failed = named(error, "resolve", "target", _reference(asked.view.name, name))
+                failed = named(error, "resolve", "target", shown(asked.view.name, name))
                 asked.error = asked.error or without_traceback(failed)
                 silence.failed(failed)
                 return
@@ -492,13 +492,5 @@ class _Silence(Struct):
         self.failures = 0
 
 
-def _reference(repository: str, name: str) -> str:
-    return f"{repository}{'@' if is_digest(name) else ':'}{name}"
-
-
 def _is_listed(view: _View, name: str) -> bool:
     return is_digest(name) and name in view.rows
-
-
-def _name(place: Reference | LayoutReference) -> str:
-    return place.locator if isinstance(place, Reference) else str(place)

@@ -21,6 +21,16 @@ def is_digest(name: str) -> bool:
     return name.startswith(("sha256:", "sha512:"))
 
 
+def place_of(repository: Reference | LayoutReference) -> str:
+    """A repository or layout, as people write it."""
+    return repository.locator if isinstance(repository, Reference) else str(repository)
+
+
+def shown(repository: str, name: str) -> str:
+    """A name in the repository, as people write it; "" is the repository itself."""
+    return f"{repository}{'@' if is_digest(name) else ':'}{name}" if name else repository
+
+
 class Problem(Struct, frozen=True):
     """Something of a mirror that cannot be done, or is left as it is. `reference` is what it is about."""
 
