@@ -37,14 +37,12 @@ from crossdock.migration.state import PairName, RunState
 from crossdock.migration.totals import summed, with_tags
 from crossdock.mirroring.applying import Applying
 from crossdock.mirroring.entry import Entry
-from crossdock.mirroring.names import Namespace
 from crossdock.mirroring.outcomes import Place
 from crossdock.mirroring.rename import collisions
 from crossdock.mirroring.shard import Shard
 from crossdock.mirroring.survey import Survey
 from crossdock.mirroring.views import RepositoryView, TargetView, shown
 from crossdock.oci.digest import Digest
-from crossdock.oci.reference import LayoutReference
 from crossdock.runs.places import Places, Shared
 from crossdock.runs.results import advice_to_repeat
 from crossdock.runs.run import Watchers
@@ -264,8 +262,7 @@ class ApplyRun:
     async def _prepare(self, places: Places) -> None:
         """List the repositories and find what cannot work. Raises `InvalidInput`. # network"""
         for number, entry in enumerate(self._file.entries):
-            if isinstance(entry.source, Namespace):
-                places.prepare(entry.source.reference("catalog"), "source")
+            places.prepare(entry.source_reference("catalog"), "source")
             for target in entry.targets:
                 places.prepare(target.reference("catalog"), "target")
             self._surveys.append(self._survey(number, places))
@@ -284,7 +281,7 @@ class ApplyRun:
                     each.not_listed(str(self._file.entries[number].source))
                 continue
             entry = self._file.entries[number]
-            if not isinstance(entry.source, LayoutReference) and (found := collisions(names, entry.naming)):
+            if found := collisions(names, entry.naming):
                 raise InvalidInput(
                     f"{entry.place or entry.name}: {found[0]} at the target",
                     advice=Advice("correct-file", "correct rename or flatten, or exclude one of them"),

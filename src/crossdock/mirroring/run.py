@@ -211,8 +211,7 @@ class MirrorRun:
         places, entry = shared.places, self.entry
         self.totals.is_listed = False
         self._watchers = watchers
-        if isinstance(entry.source, Namespace):
-            places.prepare(entry.source.reference("catalog"), "source")
+        places.prepare(entry.source_reference("catalog"), "source")
         for target in entry.targets:
             places.prepare(target.reference("catalog"), "target")
         with _told_as_copy_error():
@@ -290,7 +289,7 @@ class MirrorRun:
         entry, shard = self.entry, self._shard
         self._survey = survey = Survey(entry, places, shard=shard, on_warning=self._warn)
         names = await survey.repositories()
-        if found := collisions(names, entry.naming) if isinstance(entry.source, Namespace) else []:
+        if found := collisions(names, entry.naming):
             more = f", and {len(found) - 1} more do so" if len(found) > 1 else ""
             raise InvalidInput(
                 f"repositories of {entry.source}: {found[0]}{more}",
