@@ -49,13 +49,9 @@ if TYPE_CHECKING:
     from crossdock.runs.places import Places
 
 LISTED_AT_ONCE = 8  # repositories; as many more wait to be taken
-ASKED_AT_ONCE = (
-    64  # names of all repositories together, at each side: as many requests as a host gets at once
-)
+ASKED_AT_ONCE = 64  # names of all repositories, at each side: as many requests as a host gets at once
 ASKED_OF_ONE = 8, 32  # of one repository: at least, however many others are asked about, and at most
-PATIENCE = (
-    8  # requests in a row that are refused or fail after all their retries: then the rest fails likewise
-)
+PATIENCE = 8  # requests in a row that are refused, or fail after all retries: then the rest fails likewise
 FEW = 4  # names: as many HEADs are no dearer than a bulk list, which has a page for each 100 manifests or so
 
 Settled = Callable[[str], tuple[frozenset[str], ...] | None]
@@ -87,8 +83,8 @@ class Survey:
         """`only`: just these repositories, and in each these names (tags or digests), which are not chosen
         again, without the catalog and lists of tags. `all_target_tags`: list what the targets have, for
         deletes and comparisons. `shard`: views of its repositories only. `names`: the repositories, which
-        are not looked up. `on_warning` hears of odd entries of
-        lists. `clock` tells the time since the epoch. No I/O.
+        are not looked up. `on_warning` hears of odd entries of lists. `clock` tells the time since the
+        epoch. No I/O.
         """
         self._entry = entry
         self._places = places
