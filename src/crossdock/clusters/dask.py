@@ -29,7 +29,7 @@ from crossdock.options import CopyOptions, HostLimits
 from crossdock.runs.places import Shared
 from crossdock.runs.totals import MovingBlob, Totals
 from crossdock.tally import Tally
-from crossdock.tasks import stop
+from crossdock.tasks import ended, stop
 from crossdock.units import count
 
 LOOK_S = 0.1
@@ -261,7 +261,7 @@ class Cluster:
                     if attempt.was_done or attempt.worker not in workers or attempt.worker in self._given_up:
                         self._lose(attempt, 0 if attempt.has_done else attempt.tries + 1, pending)
         finally:
-            await _shielded(self._end())
+            await ended(asyncio.ensure_future(self._end()))
         return not self._is_stopped
 
     def _assignable(self, pending: deque[tuple[Job, int]]) -> tuple[str, Job, int] | None:
@@ -356,19 +356,6 @@ class Cluster:
         for attempt in self._attempts.values():
             attempt.end(is_lost=True)
         self._attempts = {}
-
-
-async def _shielded(ending: Any) -> None:
-    """Await the end of it, also when cancelled meanwhile."""
-    task = asyncio.ensure_future(ending)
-    cancelled = False
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            cancelled = True
-    if cancelled:
-        raise asyncio.CancelledError
 
 
 @asynccontextmanager
