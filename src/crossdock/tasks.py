@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -45,6 +45,22 @@ async def run_each(items: Iterable[T], work: Callable[[T], Awaitable[U]], at_onc
 
     await run_together(take() for _ in range(at_once))
     return done
+
+
+async def run_each_of(items: AsyncIterator[T], work: Callable[[T], Awaitable[object]], at_once: int) -> None:
+    """As `run_each`, for items that are waited for; each of the workers takes one when it is free."""
+    turn = asyncio.Lock()
+
+    async def take() -> None:
+        while True:
+            async with turn:
+                try:
+                    item = await anext(items)
+                except StopAsyncIteration:
+                    return
+            await work(item)
+
+    await run_together(take() for _ in range(at_once))
 
 
 async def both(first: Coroutine[Any, Any, T], second: Coroutine[Any, Any, U]) -> tuple[T, U]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import pytest
 
-from crossdock.tasks import both, run_each
+from crossdock.tasks import both, run_each, run_each_of
 
 
 class Broken(Exception):
@@ -69,3 +71,22 @@ async def test_so_many_are_under_way_at_once_and_a_failure_ends_all() -> None:
     with pytest.raises(ValueError):
         await run_each(range(1000), work, 16)
     assert running == 0
+
+
+async def test_items_that_are_waited_for_are_taken_when_a_worker_is_free() -> None:
+    free = asyncio.Semaphore(3)
+    done: list[int] = []
+
+    async def items() -> AsyncGenerator[int, None]:
+        for number in range(20):
+            assert not free.locked()
+            yield number
+
+    async def work(number: int) -> None:
+        async with free:
+            await asyncio.sleep(0)
+            done.append(number)
+
+    async with aclosing(items()) as found:
+        await run_each_of(found, work, 3)
+    assert sorted(done) == list(range(20))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing, suppress
@@ -42,7 +41,7 @@ from crossdock.runs.measuring import read_rate
 from crossdock.runs.places import Places
 from crossdock.runs.results import without_traceback
 from crossdock.tally import log_retry
-from crossdock.tasks import run_each, run_together
+from crossdock.tasks import run_each, run_each_of
 from crossdock.units import format_size
 
 ENTRIES_AT_ONCE = 4
@@ -207,19 +206,13 @@ class _EntryWork:
         """Look at every repository. # network"""
         if not self.is_listed:
             return
+
+        async def plan(view: RepositoryView) -> None:
+            await self._plan_view(view)
+            self.planner.planned += 1
+
         async with aclosing(self._survey.views()) as views:
-            taking = asyncio.Lock()
-
-            async def work() -> None:
-                while True:
-                    async with taking:
-                        view = await anext(views, None)
-                    if view is None:
-                        return
-                    await self._plan_view(view)
-                    self.planner.planned += 1
-
-            await run_together(work() for _ in range(VIEWS_AT_ONCE))
+            await run_each_of(views, plan, VIEWS_AT_ONCE)
         if (nothing := self._survey.nothing) is not None:
             self.planner.on_warning(f"{self.entry.name}: {nothing}")
 

@@ -32,7 +32,7 @@ from crossdock.runs.results import PairResult, Status, status_of_error, unended,
 from crossdock.runs.run import Watchers
 from crossdock.runs.runner import AT_ONCE, FailedFast, Runner
 from crossdock.runs.totals import Totals
-from crossdock.tasks import run_together
+from crossdock.tasks import run_each, run_each_of, run_together
 
 ENTRIES_AT_ONCE = 4
 VIEWS_AT_ONCE = 16  # of one entry: what precedes the rest of a repository is waited for
@@ -128,30 +128,14 @@ class Applying:
     # -- views → groups ------------------------------------------------------------------------------------
 
     async def _list_all(self) -> None:
-        pending = iter(range(len(self._entries)))
-
-        async def take() -> None:
-            for number in pending:
-                await self._list(number)
-
-        await run_together(take() for _ in range(min(ENTRIES_AT_ONCE, len(self._entries))))
+        await run_each(range(len(self._entries)), self._list, ENTRIES_AT_ONCE)
         self.totals.is_listed = True
         for _ in range(self._at_once):
             await self._queue.put(None)
 
     async def _list(self, number: int) -> None:
-        turn = asyncio.Lock()
         async with aclosing(self._views(number)) as views:
-
-            async def take() -> None:
-                while True:
-                    async with turn:
-                        view = await anext(views, None)
-                    if view is None:
-                        return
-                    await self._take(number, view)
-
-            await run_together(take() for _ in range(VIEWS_AT_ONCE))
+            await run_each_of(views, partial(self._take, number), VIEWS_AT_ONCE)
 
     async def _take(self, entry: int, view: RepositoryView) -> None:
         repositories = [

@@ -120,17 +120,16 @@ class Survey:
         not tell: push times, or manifests without a tag. Other errors are in the views.
         """
         names, shard = await self.repositories(), self._shard
-        pending = iter([each for each in names if shard is None or shard.has(self._entry, each)])
+        wanted = [each for each in names if shard is None or shard.has(self._entry, each)]
         found: asyncio.Queue[RepositoryView | Exception | None] = asyncio.Queue(LISTED_AT_ONCE)
 
-        async def look() -> None:
-            for name in pending:
-                if (view := await self._view(name)) is not None:
-                    await found.put(view)
+        async def look(name: str) -> None:
+            if (view := await self._view(name)) is not None:
+                await found.put(view)
 
         async def look_at_all() -> None:
             try:
-                await run_together(look() for _ in range(LISTED_AT_ONCE))
+                await run_each(wanted, look, LISTED_AT_ONCE)
             except Exception as error:
                 await found.put(error)
             await found.put(None)
