@@ -21,7 +21,7 @@ from crossdock.mirroring.survey import Survey
 from crossdock.mirroring.views import RepositoryView
 from crossdock.options import CopyOptions
 from crossdock.runs.places import Places, Shared
-from crossdock.runs.results import PairResult, without_traceback
+from crossdock.runs.results import PairResult, unended, without_traceback
 from crossdock.runs.run import Watchers
 from crossdock.units import count
 
@@ -209,8 +209,5 @@ class ClusterMirror(MirrorRun):
 
     def result(self) -> MirrorResult:
         """As `MirrorRun.result`."""
-        left = tuple(
-            PairResult(source=source, target=target, status="cancelled")
-            for source, target in self.window.pairs()
-        )
+        left = tuple(unended(*pair, begun=True) for pair in self.window.pairs())
         return replace(super().result(), unfinished=left)
