@@ -81,7 +81,7 @@ async def log_in(
         client = places.client(Reference(host, "login"), "source")
         with during("log in to", "source", host, names_side=False):
             await client.request("GET", "/v2/", scope=NONE)
-        if not client.has_shown_credentials:
+        if not client.auth.has_shown_credentials:
             on_warning(f"{host} does not ask for a login at /v2/, so this one was not checked")
     place = await store_login(host, credentials, path=path, environ=environ)
     await _check_kept(Login(host=host, place=place), credentials, options, path, authfile, on_warning)

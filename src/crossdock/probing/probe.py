@@ -21,7 +21,7 @@ class Probed:
     registry: str  # host[:port] of references
     kind: Kind
     is_plain: bool  # it speaks plain HTTP
-    token_seconds: float | None  # how long a token lasts, as `RegistryClient.token_seconds`
+    token_seconds: float | None  # how long a token lasts, as `Authenticator.token_seconds`
     shown: Shown
     blobs: Blobs
     written: Written | None
@@ -59,4 +59,6 @@ async def probe(text: str, options: CopyOptions, *, writes: bool) -> Probed:
                 written = await Writer(repository).run()
         # The kind, and the life of a token, may show in any of the responses.
         is_plain = client.origin.scheme == "http"
-        return Probed(location.registry, client.kind, is_plain, client.token_seconds, shown, blobs, written)
+        return Probed(
+            location.registry, client.kind, is_plain, client.auth.token_seconds, shown, blobs, written
+        )

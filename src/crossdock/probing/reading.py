@@ -82,7 +82,7 @@ async def look_at(client: RegistryClient, repository: RegistryRepository | None)
     if login != "none":
         scope = repository.scope if repository is not None else NONE
         own = await client.request("GET", endpoints.base(), scope=scope, ok=(200, 401))
-        if own.status == 401 and client.has_shown_credentials:
+        if own.status == 401 and client.auth.has_shown_credentials:
             raise client.error_from(own.status, own.headers, own.body, "GET", base)
         software = software or _software(own.headers)
     seconds = []

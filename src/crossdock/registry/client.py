@@ -101,6 +101,8 @@ class RegistryClient:
         """
         self.host = host
         self.side = side
+        self.options = options
+        self.context = context
         self.network = context.network
         self.memory = memory_of(host, options, context)
         """Learned about the registry by all of its users."""
@@ -109,8 +111,6 @@ class RegistryClient:
         self._connections = Connections(host, side, options, context, http)
         self.is_inside = self._connections.is_inside
         """As `Connections.is_inside`."""
-        self._options = options
-        self._context = context
         self._clock = context.clock
         limits = context.limits
         self._gates = Gates(context.clock, context.network, limits.pauses if limits is not None else None)
@@ -119,7 +119,7 @@ class RegistryClient:
         self._base_flight: SingleFlight[Url] = SingleFlight()
         self._creation: Creation | None = None
         self._guests = Guests(self, context.clock)
-        self._auth = Authenticator(
+        self.auth = Authenticator(
             host,
             side=side,
             store=context.credentials_of(host, side, options),
@@ -127,6 +127,7 @@ class RegistryClient:
             clock=context.clock,
             entry=options.login_entry,
         )
+        """The login and the tokens at the registry."""
 
     @property
     def kind(self) -> Kind:
@@ -134,47 +135,13 @@ class RegistryClient:
         return self.memory.kind
 
     @property
-    def has_shown_credentials(self) -> bool:
-        """The registry has demanded credentials, and was shown some."""
-        return self._auth.has_shown_credentials
-
-    async def login_seen_here(self, repository: str) -> Credentials | None:
-        """As `Authenticator.login_seen_here`. # network"""
-        await self.base_url()  # a remembered kind may make this the first request to the host
-        return await self._auth.login_seen_here(repository)
-
-    @property
     def creation(self) -> Creation | None:
         """The creator of missing repositories; None unless the options ask for that."""
-        if self._creation is None and self._options.create is not None:
+        if self._creation is None and self.options.create is not None:
             from crossdock.registry.creation import Creation  # seldom asked for
 
-            self._creation = Creation(self, self._options.create, self._options.kind)
+            self._creation = Creation(self, self.options.create, self.options.kind)
         return self._creation
-
-    def forget_tokens(self, repository: str) -> None:
-        """As `Authenticator.forget`."""
-        self._auth.forget(repository)
-
-    @property
-    def own_only(self) -> bool:
-        """Only the login that was given may be used, none that this machine has."""
-        return self._options.own_only
-
-    @property
-    def environ(self) -> Mapping[str, str]:
-        """The environment variables of the session, normally those of the process."""
-        return self._context.environ
-
-    @property
-    def token_seconds(self) -> float | None:
-        """As `Authenticator.token_seconds`."""
-        return self._auth.token_seconds
-
-    @property
-    def token_service(self) -> str:
-        """The name of the token service in the registry's challenge; empty while it is not known."""
-        return self._auth.service
 
     @property
     def origin(self) -> Origin:
@@ -250,7 +217,7 @@ class RegistryClient:
         """
         base = self._base or await self.base_url()
         own = url.origin == base.origin
-        sent = await self._auth.authorization(scope, for_long=True) if own else None
+        sent = await self.auth.authorization(scope, for_long=True) if own else None
         return await self._send(Request(method, url, _with_auth(headers, sent), content_length))
 
     async def ask(
@@ -297,10 +264,10 @@ class RegistryClient:
         if status != 401:  # a login that has expired? Responses to HEAD do not say so, `/v2/` does
             if status not in _REFUSED or not sent:
                 return False
-            if not (parse_error(text).is_expired if text else await self._auth.has_ended(sent)):
+            if not (parse_error(text).is_expired if text else await self.auth.has_ended(sent)):
                 return False
         demands = case_insensitive(headers).getall("WWW-Authenticate")
-        return await self._auth.improve(scope, sent, since, demands)
+        return await self.auth.improve(scope, sent, since, demands)
 
     async def log_in(self) -> Credentials | None:
         """Let the registry check the credentials; returns `Authenticator.logged_in_as`. # network
@@ -308,8 +275,8 @@ class RegistryClient:
         Raises `Unauthorized`, `Denied`, and as `request`.
         """
         await self.request("GET", endpoints.base(), scope=NONE)
-        await self._auth.authorization(NONE)  # also where `GET /v2/` is open to anonymous clients
-        return await self._auth.logged_in_as()
+        await self.auth.authorization(NONE)  # also where `GET /v2/` is open to anonymous clients
+        return await self.auth.logged_in_as()
 
     def throttle(self, origin: Origin, status: int, headers: AnyHeaders) -> None:
         """Tell the host's gate about a response to `start`."""
@@ -323,12 +290,12 @@ class RegistryClient:
         elsewhere = "" if url.origin == self.origin else url.origin.authority
         judged = None
         if not elsewhere:
-            judged = self._auth.judge(status, scope, view.getall("WWW-Authenticate"))
+            judged = self.auth.judge(status, scope, view.getall("WWW-Authenticate"))
         said = judged or Judgement()
         error = refusal(
             *(method, url, status, body),
             retry_after=retry_after(view, self._clock.wall()),
-            secrets=(*self._auth.secrets(), *self._guests.secrets()),
+            secrets=(*self.auth.secrets(), *self._guests.secrets()),
             advice=said.advice,
             kind=said.kind if judged else None,
             may_pass=said.may_pass,
@@ -341,7 +308,7 @@ class RegistryClient:
         means = 429 if isinstance(error, RateLimited) else 401 if isinstance(error, TokenExpired) else status
         if means in (401, 403) and elsewhere and not url.path.startswith("/v2/"):
             return error.replace(advice=Advice("retry-elsewhere"))  # not a registry to log in to
-        return error.replace(advice=self._auth.advice(means, scope, elsewhere=elsewhere))
+        return error.replace(advice=self.auth.advice(means, scope, elsewhere=elsewhere))
 
     async def close(self) -> None:
         """Close every connection that was opened here, also when it is cancelled meanwhile."""
@@ -408,12 +375,12 @@ class RegistryClient:
             return await attempt(call, url, None)
         since = self._clock.monotonic()
         for is_last in _AUTH_TRIES:
-            sent = self._auth.ready(scope) if own else self._guests.authorization(url)
+            sent = self.auth.ready(scope) if own else self._guests.authorization(url)
             if sent == "":
-                sent = await self._auth.authorization(scope)
+                sent = await self.auth.authorization(scope)
             reply = await attempt(call, url, sent)
             if own and reply.status != 401:
-                self._auth.was_let_in(scope, sent)
+                self.auth.was_let_in(scope, sent)
             if is_last or reply.status not in _REFUSED:
                 return reply
             try:
@@ -518,8 +485,8 @@ class RegistryClient:
         delay = self.network.delay_after(failures, self._clock.random())
         if on_retry is not None:
             on_retry(operation, str(error))
-        elif self._context.on_retry is not None:
-            self._context.on_retry(self.side, operation, str(error))
+        elif self.context.on_retry is not None:
+            self.context.on_retry(self.side, operation, str(error))
         if getattr(error, "retry_after", None) is None:
             await self._clock.sleep(delay)
 

@@ -36,7 +36,7 @@ class Creation:
         """`kind` is what the inventory calls the registry."""
         self._client = client
         self._options = options
-        cloud = cloud_of(client.host, kind, client.environ.get("AWS_REGION", ""))
+        cloud = cloud_of(client.host, kind, client.context.environ.get("AWS_REGION", ""))
         self._cloud = None if cloud is None or cloud.service == "google" else cloud
         self._aws: Aws | None = None
         self._there: set[str] = set()
@@ -60,14 +60,14 @@ class Creation:
             if not isinstance(refusal, NotFound) or _UNKNOWN not in refusal.codes:
                 return False
             return await self._once(repository.path, lambda: self._create_at_aws(cloud, repository.path))
-        if self._client.kind.name != HARBOR and self._client.token_service != _HARBOR_SERVICE:
+        if self._client.kind.name != HARBOR and self._client.auth.service != _HARBOR_SERVICE:
             return False
         if getattr(refusal, "status", 0) not in (401, 403, 404):
             return False
         project = repository.path.partition("/")[0]
         was_created = await self._once(project, lambda: self._create_project(repository, project))
         if was_created:
-            self._client.forget_tokens(repository.path)  # those from before grant nothing
+            self._client.auth.forget(repository.path)  # those from before grant nothing
         return was_created
 
     async def _once(self, name: str, create: Callable[[], Coroutine[Any, Any, bool]]) -> bool:

@@ -254,7 +254,7 @@ class Places:
 
     def has_shown_credentials(self, location: Reference) -> bool:
         """Whether the source's registry has demanded credentials and got them."""
-        return self.client(location, "source").has_shown_credentials
+        return self.client(location, "source").auth.has_shown_credentials
 
     def has_referrers(self, location: Reference) -> bool | None:
         """Whether the source's registry has the referrers API; None if not yet known."""

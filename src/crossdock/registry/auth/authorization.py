@@ -139,9 +139,8 @@ class Authenticator:
         clock: Clock,
         entry: InventoryEntry | None = None,
     ) -> None:
-        """`asker` sends the requests for challenges and tokens; its origin is known before the first one.
-
-        `entry` is the inventory entry that the login comes from.
+        """`asker` sends the requests for challenges and tokens. `entry` is the inventory entry that the login
+        comes from.
         """
         self._host = registry_key(host)  # as docker login knows it
         self._side = side
@@ -399,7 +398,8 @@ class Authenticator:
     async def _get_base(self, headers: Mapping[str, str] | None = None) -> Reply | None:
         """The response to ``GET /v2/``; None for a refusal, since content may still be served. # network"""
         try:
-            return await self._asker.ask("GET", Url.of(self._asker.origin, endpoints.base()), headers)
+            base = await self._asker.base_url()
+            return await self._asker.ask("GET", base.with_target(endpoints.base()), headers)
         except (RegistryError, RetriesExhausted) as error:
             if isinstance(root_cause(error), TransportError):
                 raise

@@ -63,7 +63,10 @@ class Asker(Protocol):
 
     @property
     def origin(self) -> Origin:
-        """The registry's origin."""
+        """The registry's own, once `base_url` has decided it."""
+
+    async def base_url(self) -> Url:
+        """The registry's root. # network, on loopback only"""
 
     async def ask(
         self,

@@ -147,7 +147,7 @@ def bulk_of(repository: Repository) -> Bulk:
     memory = repository.memory
     if memory.bulk is None:
         memory.bulk = Bulk(repository.client.host, memory.kind.lists, is_sure=memory.is_named)
-    memory.bulk.hint(repository.client.token_service)
+    memory.bulk.hint(repository.client.auth.service)
     return memory.bulk
 
 
@@ -176,7 +176,7 @@ async def _try_all(
                 bulk.drop(name)
             elif not asked.not_found:
                 doubt = doubt or error
-            bulk.hint(repository.client.token_service)
+            bulk.hint(repository.client.auth.service)
             continue
         bulk.answered(name)
         return rows if (api.shows_untagged and (asked.sees_all or needed)) or not untagged else None

@@ -79,7 +79,10 @@ async def _pages(
         signer = kept
     else:
         signer = await asyncio.to_thread(
-            Signer.prepared, found, own_only=client.own_only, region=client.environ.get("AWS_REGION", "")
+            Signer.prepared,
+            found,
+            own_only=client.options.own_only,
+            region=client.context.environ.get("AWS_REGION", ""),
         )
     if bulk is not None:
         bulk.signer = signer

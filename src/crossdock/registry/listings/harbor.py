@@ -58,7 +58,7 @@ async def walk(asked: Asked) -> AsyncGenerator[Page, None]:
 
 async def log_in(asked: Asked) -> None:
     """Let its requests carry the login, if this host is shown it anyway. # network"""
-    login = await asked.client.login_seen_here(asked.path)
+    login = await asked.client.auth.login_seen_here(asked.path)
     asked.authorization = (
         basic(login.username, login.password) if login is not None and login.username else ""
     )

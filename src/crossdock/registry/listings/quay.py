@@ -35,7 +35,7 @@ async def walk(asked: Asked) -> AsyncGenerator[Page, None]:
 
 async def log_in(asked: Asked) -> None:
     """Let its requests carry the OAuth token, if there is one that this host is shown anyway. # network"""
-    login = await asked.client.login_seen_here(asked.path)
+    login = await asked.client.auth.login_seen_here(asked.path)
     token = ""
     if login is not None:
         token = login.registry_token or (login.password if login.username == OAUTH_USER else "")

@@ -218,7 +218,7 @@ async def test_two_registries_share_a_login_and_its_renewal(
         b"secret-3"
     ] * 2
     for client in clients:
-        assert {"secret-1", "secret-2", "secret-3"} <= set(client._auth.secrets())
+        assert {"secret-1", "secret-2", "secret-3"} <= set(client.auth.secrets())
         await client.close()
 
 

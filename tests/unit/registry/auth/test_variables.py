@@ -93,7 +93,7 @@ def test_all_variables_are_known_to_who_drops_them() -> None:
 
 async def found_by(places: Places, registry: str) -> Credentials | None:
     client = places.client(Reference(registry, "app"), "source")
-    return await client._auth._store.find("app")
+    return await client.auth._store.find("app")
 
 
 async def test_two_registries_of_a_run_are_several_and_two_spellings_are_one(tmp_path: Any) -> None:
