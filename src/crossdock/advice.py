@@ -72,11 +72,12 @@ LIBRARY: Mapping[str, str] = {
     "raise-spool-size": "allow a larger spool, or free disk space: the spool uses at most half of it",
     "listen-elsewhere": "give another address; port 0 picks a free one",
     "add-certificate": "add the certificate",
-    "give-certificate": "give a certificate and its key, or listen on 127.0.0.1 behind a TLS proxy",
+    "give-certificate": "give a certificate and its key, or say that a proxy in front ends TLS",
     "give-identity": "give identity settings, or listen on 127.0.0.1",
     "give-users": "give a users file, or rights for anonymous clients",
     "give-dev": "enable the development cloud too",
     "omit-certificate": "omit certificate and key, or the development cloud",
+    "omit-certificate-or-proxy": "omit the certificate, or the proxy that ends TLS",
     "name-repositories": (
         "use credentials that may list the catalog, or name the repositories by repositories=: without"
         " patterns the catalog is not needed"

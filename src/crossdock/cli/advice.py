@@ -45,11 +45,16 @@ COPY: Mapping[str, str] = {
     "raise-spool-size": "raise --spool-size, or free disk space: the spool uses at most half of it",
     "listen-elsewhere": "give another address with --listen; port 0 picks a free one",
     "add-certificate": "add --cert FILE",
-    "give-certificate": ("give --cert FILE and --key FILE, or listen on 127.0.0.1 behind a TLS proxy"),
+    "give-certificate": (
+        "give --cert FILE and --key FILE, or --tls-ended-elsewhere if a proxy in front ends TLS"
+    ),
     "give-identity": "give --config FILE with identity settings, or listen on 127.0.0.1",
     "give-users": "give --users FILE, or allow anonymous clients with --anonymous read or --anonymous write",
     "give-dev": "add --dev",
     "omit-certificate": "omit --cert and --key, or omit --dev",
+    "omit-certificate-or-proxy": (
+        "omit --cert, --key and --dev, or --tls-ended-elsewhere (tls: elsewhere in the settings)"
+    ),
     "name-repositories": (
         "use credentials that may list the catalog, or name the repositories with --repository: without"
         " patterns the catalog is not needed"

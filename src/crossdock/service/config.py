@@ -23,6 +23,7 @@ from crossdock.webtokens.values import Issuer
 from crossdock.yamlfile import Found, Kind, plain, read_bytes, read_document
 
 Action = Literal["importImage", "read", "pull"]
+Tls = Literal["own", "elsewhere"]
 
 _DOCS = Advice("read-docs", "docs/service.md lists the keys")
 
@@ -87,6 +88,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     key_file: Path | None = None
     key_env: str = ""
     public_url: str = ""  # the service's URL for clients; empty: from their Host
+    tls: Tls = "own"  # elsewhere: a proxy in front, such as an Ingress, ends it
     place: str = ""  # the file, for messages
 
 
@@ -133,6 +135,8 @@ def parse_settings(data: bytes, place: str, folder: Path) -> Settings:
     for key in ("key_env", "public_url"):
         if key in document:
             given[key] = document[key].value.rstrip("/")
+    if "tls" in document:
+        given["tls"] = document["tls"].value
     return Settings(**given, place=place)
 
 

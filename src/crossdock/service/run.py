@@ -56,6 +56,7 @@ class ServiceOptions(Struct, frozen=True, kw_only=True):
     listen: str
     cert: Path | None = None
     key: Path | None = None
+    tls_ended_elsewhere: bool = False  # by a proxy in front; or `tls` of the settings
     state: Path
     settings: Settings = Settings()
     is_dev: bool = False  # with a generated certificate and identities besides those of the settings
@@ -70,6 +71,11 @@ def run(options: ServiceOptions, environ: Mapping[str, str], ready: Callable[[st
     import uvloop
 
     host, _ = parse_listen(options.listen)
+    if _has_proxy(options) and (options.is_dev or options.cert is not None or options.key is not None):
+        raise InvalidOption(
+            "TLS is ended elsewhere, so this service can have no certificate of its own",
+            advice=Advice("omit-certificate-or-proxy"),
+        )
     cloud = _cloud(options, host)
     if cloud is not None:
         cert, key = cloud.certificates.cert, cloud.certificates.key
@@ -122,11 +128,21 @@ def _check(options: ServiceOptions, host: str) -> None:
             "anybody could import: without identity settings the service may listen only on loopback",
             advice=Advice("give-identity"),
         )
-    if options.cert is None:
+    if options.cert is None and not _has_proxy(options):
         raise InvalidOption(
             f"tokens would be sent in clear text: HTTPS is required to listen on {host}",
             advice=Advice("give-certificate"),
         )
+    if options.cert is None:
+        log.warning(
+            "TLS is ended elsewhere: tokens reach %s in clear text, so only the proxy may reach it",
+            options.listen,
+        )
+
+
+def _has_proxy(options: ServiceOptions) -> bool:
+    """Whether a proxy in front ends TLS."""
+    return options.tls_ended_elsewhere or options.settings.tls == "elsewhere"
 
 
 async def _serve(
@@ -153,6 +169,7 @@ async def _serve(
             rate=RateLimit(settings.limits.requests_per_minute),
             metrics=Metrics(),
             public_url=settings.public_url,
+            scheme="https" if _has_proxy(options) else scheme,
             hosts=_hosts(host, settings),
         )
         app = make_app(service)

@@ -52,6 +52,7 @@ limits:
   keep_results_days: 1
 state: var
 key_file: /etc/crossdock/key
+tls: elsewhere
 """
 
 
@@ -95,6 +96,7 @@ def test_all_keys_are_read() -> None:
         ),
         state=Path("/etc/crossdock/var"),
         key_file=Path("/etc/crossdock/key"),
+        tls="elsewhere",
         place="s.yaml",
     )
 

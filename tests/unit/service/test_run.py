@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from crossdock.cli.command import run as run_command
 from crossdock.cli.commands import serve as command
@@ -25,6 +26,8 @@ KNOWN = Settings(identity=IdentitySettings())
         (Settings(), CERT, "anybody could import"),
         (Settings(), None, "anybody could import"),
         (KNOWN, None, "tokens would be sent in clear"),
+        (replace(KNOWN, identity=None, tls="elsewhere"), None, "anybody could import"),
+        (replace(KNOWN, tls="elsewhere"), CERT, "can have no certificate of its own"),
     ],
 )
 def test_off_loopback_it_needs_identities_and_a_certificate(
@@ -35,6 +38,32 @@ def test_off_loopback_it_needs_identities_and_a_certificate(
     )
     with pytest.raises(InvalidOption, match=words):
         run(options, {}, lambda url: pytest.fail("it listens"))
+
+
+class _Listening(Exception):
+    """It gets as far as listening."""
+
+
+@pytest.mark.parametrize(
+    ("settings", "by_flag"), [(KNOWN, True), (replace(KNOWN, tls="elsewhere"), False)], ids=["flag", "key"]
+)
+def test_off_loopback_it_needs_no_certificate_when_tls_is_ended_elsewhere(
+    settings: Settings, by_flag: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def ready(url: str) -> None:
+        assert url.startswith("http://0.0.0.0:")
+        raise _Listening
+
+    options = ServiceOptions(
+        inventory=Inventory(),
+        listen="0.0.0.0:0",
+        tls_ended_elsewhere=by_flag,
+        state=tmp_path,
+        settings=settings,
+    )
+    with pytest.raises(_Listening):
+        run(options, {}, ready)
+    assert "only the proxy may reach it" in caplog.text
 
 
 def test_registries_that_say_no_subscription_get_one() -> None:

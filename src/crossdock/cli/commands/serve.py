@@ -33,6 +33,11 @@ def add_flags(parser: Parser) -> None:
     )
     add_listening(parser, "127.0.0.1:8443")
     parser.add_argument(
+        "--tls-ended-elsewhere",
+        action="store_true",
+        help="a proxy in front, such as an Ingress, ends TLS: serve HTTP, also beyond loopback",
+    )
+    parser.add_argument(
         "--dev",
         action="store_true",
         help="for tests: create a certificate authority and an identity provider that az can log in to "
@@ -78,6 +83,7 @@ def run(namespace: argparse.Namespace) -> int:
         listen=namespace.listen,
         cert=namespace.cert,
         key=namespace.key,
+        tls_ended_elsewhere=namespace.tls_ended_elsewhere,
         state=namespace.state or settings.state or default_state_folder(os.environ) / "service",
         settings=settings,
         is_dev=namespace.dev,

@@ -135,8 +135,8 @@ class _Exchange:
             refuse(403, "CrossOriginRequest", "Pages of other sites may not use the service.")
 
     def _base(self) -> str:
-        # Any client can send X-Forwarded-*; behind a proxy the operator sets public_url.
-        return self._service.public_url or f"{self._request.scheme}://{self._request.host}"
+        # Any client can send X-Forwarded-*; behind a proxy the operator sets public_url or tls.
+        return self._service.public_url or f"{self._service.scheme}://{self._request.host}"
 
     def _failed(self, problem: Problem, headers: Mapping[str, str] | None = None) -> Reply:
         self._problem = problem

@@ -33,6 +33,7 @@ class Service(Struct, kw_only=True):
     rate: RateLimit
     metrics: Metrics
     public_url: str = ""  # its URL for clients, without the last slash; empty: from their Host
+    scheme: str = "http"  # of that URL, if it is from their Host
     hosts: frozenset[str] = frozenset()  # the only host names it accepts; empty: any
     is_stopping: bool = False
 

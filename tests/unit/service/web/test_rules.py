@@ -124,6 +124,9 @@ async def test_forwarded_headers_change_no_url_and_a_public_url_does() -> None:
     async with client_of(make_service(public_url="https://import.example.com")) as client:
         answer = await client.post(IMPORT, json=BODY, headers=forwarded)
         assert answer.headers["Location"].startswith("https://import.example.com/subscriptions/")
+    async with client_of(make_service(scheme="https")) as client:  # TLS ended elsewhere
+        answer = await client.post(IMPORT, json=BODY, headers=forwarded | {"Host": "import.example.com"})
+        assert answer.headers["Location"].startswith("https://import.example.com/subscriptions/")
 
 
 async def test_a_request_is_planned_once_and_after_the_callers_rights(
