@@ -15,6 +15,13 @@ from typing import Literal
 from msgspec import Struct
 
 BlobOutcome = Literal["moved", "skipped", "mounted"]
+TagOutcome = Literal["new", "unchanged", "moved"]
+"""What became of the target's tag: it did not exist, it named this digest already, or it named another."""
+
+
+def tag_outcome(before: str | None, after: str) -> tuple[TagOutcome, str | None]:
+    """What became of a tag that meant the digest `before`, if any, and means `after` now; and `before`."""
+    return ("new" if before is None else "unchanged" if before == after else "moved"), before
 
 
 class Event(Struct, frozen=True):
@@ -107,10 +114,15 @@ class Warned(Event, frozen=True):
 
 
 class CopyDone(Event, frozen=True):
-    """The tag is written (or the manifest pushed by digest)."""
+    """The tag is written (or the manifest pushed by digest).
+
+    ``tag`` and ``previous_digest`` are those of a `CopyResult`.
+    """
 
     digest: str
     seconds: float
+    tag: TagOutcome | None = None
+    previous_digest: str | None = None
 
 
 class CopyFailed(Event, frozen=True):

@@ -81,6 +81,8 @@ def test_tags_of_one_manifest_are_copied_together_and_a_second_run_requests_each
     totals = first["totals"]
     assert (totals["tags"], totals["images"], totals["copied"], totals["failed"]) == (50, 10, 50, 0)
     assert first["not_copied"] == []
+    assert {(each["tag"], each["previous_digest"]) for each in first["copies"]} == {("new", None)}
+    assert len({each["target"] for each in first["copies"]}) == 50
     marks = source.mark(), target.mark()
     again = crossdock.ok("apply", str(file), *QUIET).result
     assert again["run"] != first["run"]

@@ -112,6 +112,7 @@ def test_workers_do_what_one_process_does(
     totals = done.result["totals"]
     assert (totals["tags"], totals["copied"], totals["images"]) == (IMAGES, IMAGES, IMAGES)
     assert totals["requests"] > IMAGES * 5
+    assert [each["tag"] for each in done.result["copies"]] == ["new"] * IMAGES
     crossdock.ok("verify", file)
     assert crossdock.ok("apply", file, *QUIET).result["totals"]["unchanged"] == IMAGES
     runs = json.loads(crossdock.ok("runs", "list", "--output", "json").stdout)["runs"]

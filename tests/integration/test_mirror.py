@@ -591,6 +591,7 @@ def test_tags_of_one_manifest_are_copied_together_and_told_one_by_one(
         assert {each.source.rpartition(":")[2]: each.result.digest for each in results.values()} == wanted
         assert {each.target.rpartition(":")[2] for each in results.values()} == set(wanted)
         assert {each.status for each in results.values()} == {status}
+        assert {each.result.tag for each in results.values()} == {"new" if status == "copied" else status}
         assert Counter(events) == Counter(
             (index, kind) for index in range(6) for kind in (CopyStarted, CopyDone)
         )
@@ -599,6 +600,17 @@ def test_tags_of_one_manifest_are_copied_together_and_told_one_by_one(
         got = [each for each in source_faults.seen[before:] if "/manifests/" in each.path]
         assert [each.method for each in got].count("GET") == (2 if status == "copied" else 0)
     assert state_of(target.remote, repository) == {"a": wanted}
+    for name in ("v0", "v2"):  # both follow the first, and are copied together
+        push(source.remote, f"{repository}/a", builder, images[1], name)
+    push(source.remote, f"{repository}/a", builder, images[1], "v6")
+    mirror_sync(*places, on_result=results.__setitem__)
+    became = {each.target.rpartition(":")[2]: each.result for each in results.values()}
+    assert {name: each.tag for name, each in became.items()} == {
+        **dict.fromkeys(wanted, "unchanged"),
+        **dict.fromkeys(("v0", "v2"), "moved"),
+        "v6": "new",
+    }
+    assert {name: each.previous_digest for name, each in became.items()} == {**wanted, "v6": None}
 
 
 def test_a_layout_is_mirrored_to_the_repository_that_a_target_names(

@@ -17,7 +17,7 @@ from crossdock.clusters.dask import Cluster, open_cluster
 from crossdock.clusters.groups import Item, balanced, grouped, items_of, limited_hosts
 from crossdock.clusters.place import ClusterPlace
 from crossdock.clusters.telling import TOLD
-from crossdock.events import Event, Warned
+from crossdock.events import Event, TagOutcome, Warned
 from crossdock.migration.apply import ApplyRun
 from crossdock.migration.deleting import Seen, TargetDeletes
 from crossdock.migration.file import MigrationFile
@@ -30,7 +30,7 @@ from crossdock.runs.places import Shared
 from crossdock.runs.run import Watchers
 from crossdock.units import count
 
-Note = tuple[int, str, str, str, Outcome, BaseException | None]
+Note = tuple[int, str, str, str, Outcome, BaseException | None, TagOutcome | None, str | None]
 Planned = Sequence[Mapping[str, PlannedRepository]]
 PairRepository = tuple[int, str]
 
@@ -87,8 +87,18 @@ class _UnitState:
     def settled(self, pair: int, repository: str) -> Mapping[str, str]:
         return self._settled.get((pair, repository), {})
 
-    def note(self, *note: Any) -> None:
-        self.notes.append(cast("Note", note if len(note) == 6 else (*note, None)))
+    def note(
+        self,
+        pair: int,
+        repository: str,
+        name: str,
+        digest: str,
+        outcome: Outcome,
+        error: BaseException | None = None,
+        tag: TagOutcome | None = None,
+        previous: str | None = None,
+    ) -> None:
+        self.notes.append((pair, repository, name, digest, outcome, error, tag, previous))
 
     def note_repository(self, pair: int, repository: str) -> None:
         self.whole.append((pair, repository))
@@ -278,7 +288,7 @@ class ClusterApply(ApplyRun):
         """Record the work that a worker reports as if it had been done here. The run always continues."""
         for note in news.notes:
             self._state.note(*note)
-            pair, repository, name, digest, outcome, _ = note
+            pair, repository, name, digest, outcome, *_ = note
             if outcome in SETTLED or (outcome == "failed" and name):  # not tried again in the same run
                 job.settled.setdefault((pair, repository), {})[name] = digest
         for pair, name in news.whole:

@@ -54,8 +54,11 @@ class SqliteFile:
         trouble: Callable[[Trouble, str], Exception],
         *,
         pragmas: Sequence[str],
+        upgrades: Sequence[Sequence[str]] = (),
     ) -> None:
-        """`schema` makes the tables and sets ``user_version`` to `version`. Blocks."""
+        """`schema` makes the tables and sets ``user_version`` to `version`. `upgrades`: the statements that
+        make version 2 of version 1, and so on. Blocks.
+        """
         self.path = path
         self._version = version
         self._trouble = trouble
@@ -76,7 +79,7 @@ class SqliteFile:
                     isolation_level=None,
                     check_same_thread=False,
                 )
-                self._set_up(self._connection, schema, pragmas)
+                self._set_up(self._connection, schema, pragmas, upgrades)
             except CrossdockError:  # explained already; it may be an OSError as well
                 self.close()
                 raise
@@ -87,7 +90,13 @@ class SqliteFile:
                 self.close()
                 raise
 
-    def _set_up(self, connection: sqlite3.Connection, schema: Sequence[str], pragmas: Sequence[str]) -> None:
+    def _set_up(
+        self,
+        connection: sqlite3.Connection,
+        schema: Sequence[str],
+        pragmas: Sequence[str],
+        upgrades: Sequence[Sequence[str]],
+    ) -> None:
         connection.text_factory = lambda text: text.decode("utf-8", "replace")  # the row's check finds it
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA cell_size_check = ON")
@@ -97,7 +106,7 @@ class SqliteFile:
                 "newer", f"it was written by a newer crossdock (version {version}, not {self._version})"
             )
         if version < self._version:
-            self._create(connection, schema)
+            self._create(connection, schema, upgrades)
         connection.execute("PRAGMA journal_mode = WAL")
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
@@ -105,13 +114,16 @@ class SqliteFile:
         for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")
 
-    def _create(self, connection: sqlite3.Connection, schema: Sequence[str]) -> None:
+    def _create(
+        self, connection: sqlite3.Connection, schema: Sequence[str], upgrades: Sequence[Sequence[str]]
+    ) -> None:
         connection.execute("BEGIN IMMEDIATE")  # of several that start together, one writes
         try:
-            if _version(connection) == 0:
-                if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
-                    raise self._trouble("damaged", "it is a database of something else")
-                for statement in schema:
+            version = _version(connection)
+            if version == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
+                raise self._trouble("damaged", "it is a database of something else")
+            for statements in upgrades[version - 1 :] if version else (schema,):
+                for statement in statements:
                     connection.execute(statement)
             connection.execute("COMMIT")
         except BaseException:

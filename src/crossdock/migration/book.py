@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from crossdock.errors import CrossdockError
+from crossdock.events import TagOutcome
 from crossdock.migration.deleting import TargetDeletes
 from crossdock.migration.runfile import Outcome
 from crossdock.migration.state import RunState
@@ -90,7 +91,8 @@ class Book:
                 "reported": "reported",
                 "left out": "left out",
             }[result.status]  # type: ignore[assignment]
-            self._note(pair, place, name, digest, outcome, result.error)
+            became = names.tag(name, result.result) if outcome == "copied" else (None, None)
+            self._note(pair, place, name, digest, outcome, result.error, *became)
             if outcome == "reported":
                 self._problem(
                     pair, "existing", shown(place.repository, name), f"it is left as it is: {result.error}"
@@ -149,8 +151,10 @@ class Book:
         digest: str,
         outcome: Outcome,
         error: Exception | None = None,
+        tag: TagOutcome | None = None,
+        previous: str | None = None,
     ) -> None:
-        self._state.note(pair, place.name, name, digest, outcome, error)
+        self._state.note(pair, place.name, name, digest, outcome, error, tag, previous)
         figures = self._state.totals[pair]
         if outcome in ("copied", "unchanged", "reported"):
             figures["copied" if outcome == "copied" else "unchanged"] += 1

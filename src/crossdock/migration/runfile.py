@@ -23,7 +23,7 @@ from crossdock.locks import BlobLock, is_taken, number_of, take_lock
 
 FILE = "runs.sqlite3"
 LOCK_FILE = "runs.lock"
-VERSION = 1  # PRAGMA user_version
+VERSION = 2  # PRAGMA user_version
 WRITE_TIMEOUT_S = 5.0  # for locks of other processes; writes are made in a thread
 PAGE = 1000  # rows that are read at a time
 
@@ -52,16 +52,27 @@ _SCHEMA = (
     """CREATE TABLE item (
         run INTEGER NOT NULL, pair INTEGER NOT NULL, repository TEXT NOT NULL, name TEXT NOT NULL,
         digest TEXT NOT NULL, outcome TEXT NOT NULL, kind TEXT NOT NULL, reason TEXT NOT NULL,
+        tag TEXT NOT NULL DEFAULT '', previous TEXT NOT NULL DEFAULT '',
         PRIMARY KEY (run, pair, repository, name)) WITHOUT ROWID""",
     """CREATE TABLE missing (
         source TEXT NOT NULL, target TEXT NOT NULL, tag TEXT NOT NULL, since REAL NOT NULL,
         PRIMARY KEY (source, target, tag)) WITHOUT ROWID""",
     f"PRAGMA user_version = {VERSION}",
 )
+_UPGRADES = (
+    (
+        "ALTER TABLE item ADD COLUMN tag TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE item ADD COLUMN previous TEXT NOT NULL DEFAULT ''",
+        "PRAGMA user_version = 2",
+    ),
+)
+_ITEM = "pair, repository, name, digest, outcome, kind, reason, tag, previous"
 _RUN = "SELECT number, id, file, content, repeats, started, ended, status, totals FROM run"
 PUT_ITEM = (
-    "INSERT INTO item VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run, pair, repository, name) DO UPDATE "
-    "SET digest = excluded.digest, outcome = excluded.outcome, kind = excluded.kind, reason = excluded.reason"
+    f"INSERT INTO item (run, {_ITEM}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (run, pair, repository, name) DO UPDATE "
+    "SET digest = excluded.digest, outcome = excluded.outcome, kind = excluded.kind, "
+    "reason = excluded.reason, tag = excluded.tag, previous = excluded.previous"
 )
 
 
@@ -95,7 +106,8 @@ class PairRow(Struct, frozen=True):
 class Item(Struct, frozen=True):
     """A tag, or the digest of a manifest without one, or "" for the whole repository, at one target.
 
-    `kind` is the class of the error and `reason` its first line, both empty unless it failed.
+    `kind` is the class of the error and `reason` its first line, both empty unless it failed. `tag` and
+    `previous` are what became of a tag that was copied, and its digest before; empty where there is none.
     """
 
     pair: int
@@ -105,6 +117,8 @@ class Item(Struct, frozen=True):
     outcome: Outcome
     kind: str = ""
     reason: str = ""
+    tag: str = ""
+    previous: str = ""
 
 
 class StateUnavailable(StoreError):
@@ -128,7 +142,9 @@ class RunFile:
         self._locks = self.path.with_name(LOCK_FILE)
         # A commit is on the disk when it returns: they come a few times a second.
         pragmas = ("synchronous = FULL", f"busy_timeout = {int(WRITE_TIMEOUT_S * 1000)}")
-        self._file = SqliteFile(self.path, _SCHEMA, VERSION, self._trouble, pragmas=pragmas)
+        self._file = SqliteFile(
+            self.path, _SCHEMA, VERSION, self._trouble, pragmas=pragmas, upgrades=_UPGRADES
+        )
         self.execute = self._file.execute
 
     def write(self, statements: list[Statement]) -> None:
@@ -206,7 +222,7 @@ class RunFile:
         after: tuple[Any, ...] = (-1, "", "")
         while True:
             rows = self.execute(
-                "SELECT pair, repository, name, digest, outcome, kind, reason FROM item WHERE run = ? "
+                f"SELECT {_ITEM} FROM item WHERE run = ? "
                 f"AND (pair, repository, name) > (?, ?, ?) AND outcome IN ({chosen}) "
                 f"ORDER BY pair, repository, name LIMIT {PAGE}",
                 *(run, *after, *outcomes),

@@ -17,6 +17,7 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from crossdock.errors import Advice, InvalidOption, root_cause
+from crossdock.events import TagOutcome
 from crossdock.kept.sqlitefile import Statement
 from crossdock.migration.runfile import (
     PUT_ITEM,
@@ -99,13 +100,17 @@ class RunState:
         digest: str,
         outcome: Outcome,
         error: BaseException | None = None,
+        tag: TagOutcome | None = None,
+        previous: str | None = None,
     ) -> None:
-        """A tag is done, has failed because of `error`, or is left to be done. Does not block."""
+        """A tag is done, has failed because of `error`, or is left to be done. Does not block.
+
+        `tag` and `previous`: what became of it at the target, and its digest before.
+        """
         kind = type(root_cause(error)).__name__ if error is not None else ""
         reason = str(error).partition("\n")[0][:REASON_LENGTH] if error is not None else ""
-        self._pending.append(
-            (PUT_ITEM, (self.row.number, pair, repository, name, digest, outcome, kind, reason))
-        )
+        item = pair, repository, name, digest, outcome, kind, reason, tag or "", previous or ""
+        self._pending.append((PUT_ITEM, (self.row.number, *item)))
 
     def note_repository(self, pair: int, repository: str) -> None:
         """Everything of the repository is settled. Does not block."""

@@ -7,7 +7,16 @@ use depends on the largest repository, not on how many there are.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -270,19 +279,25 @@ class Applying:
             self._unchanged(repository, group, right)
         return behind or names
 
-    def _unchanged(self, repository: _Repository, group: Group, members: Iterable[str]) -> None:
-        names = self._found(repository, members, group.digest, group.media_type)
+    def _unchanged(self, repository: _Repository, group: Group, members: Collection[str]) -> None:
+        there = {name: group.digest for name in members if not is_digest(name)}
+        names = self._found(repository, members, group.digest, group.media_type, there)
         self._sink.unchanged(names)
         self.totals.images_done += len(names.indices)
         self._leave(names)
 
     def _found(
-        self, repository: _Repository, members: Iterable[str], digest: str, media_type: str = ""
+        self,
+        repository: _Repository,
+        members: Iterable[str],
+        digest: str,
+        media_type: str = "",
+        there: Mapping[str, Digest | None] | None = None,
     ) -> Names:
         """More names, each with the index of its copy."""
         place = repository.place
         indices = {name: self.window.add((place, name)) for name in members}
-        return Names(place, indices, digest, media_type)
+        return Names(place, indices, digest, media_type, there or {})
 
     def _leave(self, names: Names) -> None:
         """These are done."""
@@ -324,7 +339,7 @@ class Applying:
         return [*([together] if together else []), *_alone(alone)]
 
     def _begin(self, repository: _Repository, group: Group, members: Iterable[str], share: Share) -> _Round:
-        names = self._found(repository, members, group.digest, group.media_type)
+        names = self._found(repository, members, group.digest, group.media_type, share.there)
         self._sink.expected(names)
         one = _Round(repository, names, share)
         self._rounds[one.index] = one

@@ -25,7 +25,7 @@ from crossdock.errors import (
     TagExists,
     was_refused,
 )
-from crossdock.events import CopyDone, CopyStarted
+from crossdock.events import CopyDone, CopyStarted, tag_outcome
 from crossdock.mirroring.referrerslists import compare_lists
 from crossdock.oci.attachedtag import fallback_tag, is_attached_tag, listed_subject
 from crossdock.oci.descriptor import Descriptor
@@ -368,7 +368,8 @@ def _unchanged(group: Group, share: Share, tally: Tally, started: float) -> Copy
     seconds = time.monotonic() - started
     media_type = group.kept.named.media_type if group.kept is not None else group.media_type
     tally.emit(CopyStarted(source, target, group.digest, media_type))
-    tally.emit(CopyDone(group.digest, seconds))
+    became, previous = tag_outcome(group.digest, group.digest) if tag is not None else (None, None)
+    tally.emit(CopyDone(group.digest, seconds, became, previous))
     return CopyResult(
         source=source,
         target=target,
@@ -379,5 +380,7 @@ def _unchanged(group: Group, share: Share, tally: Tally, started: float) -> Copy
         warnings=tuple(tally.warnings),
         manifests=1,
         retries=tally.retries,
+        tag=became,
+        previous_digest=previous,
         changed=False,
     )

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from msgspec import Struct
+from msgspec import Struct, field
 
-from crossdock.mirroring.views import place_of, shown
+from crossdock.events import TagOutcome, tag_outcome
+from crossdock.mirroring.views import is_digest, place_of, shown
+from crossdock.oci.digest import Digest
 from crossdock.oci.reference import LayoutReference, Reference
+from crossdock.runs.one import CopyResult
 from crossdock.runs.results import PairResult
 from crossdock.runs.totals import Totals
 
@@ -29,17 +32,29 @@ class Names(Struct, frozen=True, eq=False):
     """Names of one manifest at one target, and the index of the copy that each is.
 
     A name is a tag, a digest of a manifest without one, or "" for a whole repository, which has failed then.
-    `digest` is empty where it is not known, `media_type` likewise.
+    `digest` is empty where it is not known, `media_type` likewise. `there` is as of a `group.Share`.
     """
 
     place: Place
     indices: Mapping[str, int]
     digest: str
     media_type: str = ""
+    there: Mapping[str, Digest | None] = field(default_factory=dict)
 
     def pair(self, name: str) -> tuple[str, str]:
         """Source and target of one of the names, as people write them."""
         return _pair(self.place, name)
+
+    def tag(self, name: str, result: CopyResult | None = None) -> tuple[TagOutcome | None, str | None]:
+        """What became of the tag `name`, and what it meant before. `result`: of the copy of the first name.
+
+        Both are None for a manifest without a tag, and where it is not known.
+        """
+        if result is not None and result.target == self.pair(name)[1]:
+            return result.tag, result.previous_digest
+        if is_digest(name) or name not in self.there:
+            return None, None
+        return tag_outcome(self.there[name], result.digest if result is not None else self.digest)
 
 
 class Sink(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self, TypedDict
 
 from crossdock.errors import (
@@ -327,7 +327,7 @@ class MirrorRun:
         first = True
         for name, index in names.indices.items():
             if first:
-                self._end(index, result)
+                self._end(index, _of_first(names, name, result))
             else:
                 self._end_likewise(names, name, result.status, result)
             first = False
@@ -344,6 +344,7 @@ class MirrorRun:
             self._end(index, PairResult(source=source, target=target, status=status, error=first.error))
             return
         copied = first.result if first is not None else None
+        tag, previous = names.tag(name, copied)
         result = CopyResult(
             source=source,
             target=target,
@@ -351,12 +352,14 @@ class MirrorRun:
             source_digest=copied.source_digest if copied is not None else names.digest,
             media_type=copied.media_type if copied is not None else names.media_type,
             manifests=1,
+            tag=tag,
+            previous_digest=previous,
             changed=status != "unchanged",
         )
         self._watchers.tell(
             index, source, target, CopyStarted(source, target, result.digest, result.media_type)
         )
-        self._watchers.tell(index, source, target, CopyDone(result.digest, 0.0))
+        self._watchers.tell(index, source, target, CopyDone(result.digest, 0.0, tag, previous))
         self._end(index, PairResult(source=source, target=target, status=status, result=result))
 
     def _end(self, index: int, result: PairResult) -> None:
@@ -368,6 +371,16 @@ class MirrorRun:
             self._failures.append(result)
         if self.on_result is not None:
             self.on_result(index, result)
+
+
+def _of_first(names: Names, name: str, result: PairResult) -> PairResult:
+    """`result` as that of `name`: the tag that stood for all may have been refused."""
+    source, target = names.pair(name)
+    if result.result is None or result.target == target:
+        return result
+    tag, previous = names.tag(name, result.result)
+    copied = replace(result.result, source=source, target=target, tag=tag, previous_digest=previous)
+    return replace(result, source=source, target=target, result=copied)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from crossdock.events import ignore
+from crossdock.events import TagOutcome, ignore
 from crossdock.frozen import Frozen
 from crossdock.oci.attachedtag import is_attached_tag
 from crossdock.oci.digest import Digest
@@ -38,8 +38,9 @@ class CopyResult(Frozen):
     ``bytes_spooled`` came from the spool and were not requested from the source. ``referrers`` counts what is
     attached to the manifests, ``referrers_copied`` those of them that the target did not have; ``manifests``
     counts them as well. ``merged``: the tag is one of those made of digests (``sha256-….sig``), and the
-    target now has its own content and the source's under it. ``changed``: the target got a manifest or a blob
-    that it did not have.
+    target now has its own content and the source's under it. ``tag`` is what became of the target's tag, and
+    ``previous_digest`` what it meant before; both are None for a target without a tag, and when the target
+    does not say what it had. ``changed``: the target got a manifest or a blob that it did not have.
     """
 
     source: str
@@ -64,6 +65,8 @@ class CopyResult(Frozen):
     referrers: int = 0
     referrers_copied: int = 0
     merged: bool = False
+    tag: TagOutcome | None = None
+    previous_digest: str | None = None
     warnings: tuple[str, ...] = ()
     changed: bool = True
 
@@ -151,6 +154,8 @@ async def copy_one(spec: CopySpec, shared: Shared, tally: Tally) -> CopyResult:
         seconds=time.monotonic() - started,
         verified=copying.verified,
         merged=copying.merged,
+        tag=copying.tag,
+        previous_digest=copying.previous_digest,
     )
 
 
@@ -164,6 +169,8 @@ def result_so_far(
     media_type: str = "",
     verified: Verify = "stream",
     merged: bool = False,
+    tag: TagOutcome | None = None,
+    previous_digest: str | None = None,
 ) -> CopyResult:
     """The result of a copy from its figures; without digests unless it has succeeded."""
     return CopyResult(
@@ -189,6 +196,8 @@ def result_so_far(
         seconds=seconds,
         verified=verified,
         merged=merged,
+        tag=tag,
+        previous_digest=previous_digest,
         warnings=tuple(tally.warnings),
         changed=tally.changed,
     )

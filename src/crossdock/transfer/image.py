@@ -26,7 +26,7 @@ from crossdock.errors import (
     Unauthorized,
     root_cause,
 )
-from crossdock.events import CopyDone, CopyStarted
+from crossdock.events import CopyDone, CopyStarted, TagOutcome, tag_outcome
 from crossdock.oci.attachedtag import is_attached_tag
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
@@ -48,10 +48,17 @@ class _AtTarget(Struct, frozen=True):
 
     name: str  # tag or digest; empty: not queried
     data: bytes | None
+    is_refused: bool = False  # the target did not say what it has
 
     def means(self, descriptor: Descriptor) -> bool:
         """Whether the name means that manifest already."""
         return self.data is not None and descriptor.digest.matches(self.data)
+
+    def replaced_by(self, root: Descriptor) -> tuple[TagOutcome | None, str | None]:
+        """What becomes of the tag that means `root` now, and the digest it had before."""
+        if self.data is None:
+            return (None if self.is_refused else "new"), None
+        return tag_outcome(Digest.of(self.data, root.digest.algorithm), root.digest)
 
 
 class ImageCopy:
@@ -70,6 +77,8 @@ class ImageCopy:
         """`reads`: the source is read for several targets, of which this is one."""
         self.verified = workshop.verify  # what is done of it: not every target can do all
         self.merged = False  # the target's tag got the source's content beside its own
+        self.tag: TagOutcome | None = None  # None: there is none, or the target did not say what it had
+        self.previous_digest: str | None = None  # of the tag
         self._request = request
         self._source = source
         self._target = target_side(target)
@@ -114,7 +123,10 @@ class ImageCopy:
         if request.target_tag is None and self._target.lists_roots is not None:
             with during("push manifest to", "target", request.target_reference):
                 await self._target.lists_roots.add_root(root)
-        self._tally.emit(CopyDone(root.digest, time.monotonic() - started))
+        if request.target_tag is not None:
+            self.tag, self.previous_digest = there.replaced_by(root)
+        seconds = time.monotonic() - started
+        self._tally.emit(CopyDone(root.digest, seconds, self.tag, self.previous_digest))
         return named, root
 
     # -- before anything is copied -----------------------------------------------------------------------
@@ -144,7 +156,7 @@ class ImageCopy:
         needed = (request.keeps_attached and is_attached_tag(name)) or request.keeps_existing
         look = self._graph.manifests.look(name, request.target_reference, needed=needed)
         named, data = await both(self._resolve(), look)
-        return named, _AtTarget(name, data)
+        return named, _AtTarget(name, data, self._graph.manifests.refused is not None)
 
     async def _resolve(self) -> Descriptor:
         request = self._request

@@ -152,6 +152,8 @@ def test_event_names_are_snake_case_and_seconds_short() -> None:
         "time": 2,
         "digest": A,
         "seconds": 1.235,
+        "tag": None,
+        "previous_digest": None,
     }
 
 

@@ -24,6 +24,7 @@ def apply(path: Path, shard: str | None, name: str = "team", **more: Any) -> Pat
         "file_digest": "ab" * 32,
         "version": "1",
         "error": None,
+        "copies": [{"source": f"old.example/a{shard}:1", "target": "new.example/a:1", "tag": "new"}],
         "not_copied": [],
         **more,
     }

@@ -264,3 +264,21 @@ def test_failures_are_known_even_if_they_cannot_be_written(tmp_path: Path) -> No
             ("2", "left"),
             ("3", "failed"),
         ]
+
+
+def test_a_file_of_the_first_version_is_upgraded(tmp_path: Path) -> None:
+    identity = a_run(tmp_path)
+    with closing(sqlite3.connect(tmp_path / FILE)) as other:
+        other.execute("ALTER TABLE item DROP COLUMN tag")
+        other.execute("ALTER TABLE item DROP COLUMN previous")
+        other.execute("PRAGMA user_version = 1")
+        other.commit()
+    with opened(tmp_path, content="sha256:" + "ef" * 32) as state:
+        state.note(0, "app", "2", DIGEST, "copied", None, "moved", CONTENT)
+        state.end("done")
+        (item,) = state.items("copied")
+        assert (item.tag, item.previous) == ("moved", CONTENT)
+    file = open_existing(tmp_path)
+    assert file is not None
+    (before,) = (row for row in file.runs() if row.id == identity)
+    assert [(item.name, item.tag) for item in file.items(before.number, "copied")] == [("1", "")]

@@ -11,6 +11,7 @@ import pytest
 
 from crossdock.errors import (
     CopyError,
+    Denied,
     DigestMismatch,
     InvalidManifest,
     LimitExceeded,
@@ -90,9 +91,9 @@ class World:
         }
         tally = Tally(self.events.append)
         request = CopyRequest(**(fields | changes))
-        self.named, self.root = await ImageCopy(
-            request, self.source, self.target, workshop, WHOLE, tally
-        ).run()
+        copying = ImageCopy(request, self.source, self.target, workshop, WHOLE, tally)
+        self.named, self.root = await copying.run()
+        self.became = copying.tag, copying.previous_digest
         return tally
 
 
@@ -135,6 +136,38 @@ async def test_a_second_copy_moves_nothing_and_pushes_nothing(world: World, work
     assert tally.manifests == 3
     assert tally.blobs == {"moved": 0, "skipped": 6, "mounted": 0}
     assert tally.bytes_requested == 0
+
+
+async def test_a_copy_says_what_became_of_the_tag(world: World, workshop: Workshop) -> None:
+    first, second = world.image()["digest"], world.image()["digest"]
+    world.source.tags["v1"] = first
+    await world.copy(workshop)
+    assert world.became == ("new", None)
+    await world.copy(workshop)
+    assert world.became == ("unchanged", first)
+    world.source.tags["v1"] = second
+    await world.copy(workshop)
+    assert world.became == ("moved", first)
+    done = world.events[-1]
+    assert isinstance(done, CopyDone)
+    assert (done.tag, done.previous_digest) == world.became
+    await world.copy(workshop, target_tag=None, target_digest=Digest(second))
+    assert world.became == (None, None)
+
+
+async def test_a_target_that_refuses_to_say_what_it_has_leaves_the_tag_unknown(
+    world: World, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(name: str) -> bytes | None:
+        raise Denied("this login may only push", status=403)
+
+    world.source.tags["v1"] = world.image()["digest"]
+    await world.copy(workshop)
+    world.source.tags["v1"] = world.image()["digest"]
+    monkeypatch.setattr(world.target, "find_manifest", refuse)
+    await world.copy(workshop)
+    assert world.target.tags["v1"] == world.root.digest
+    assert world.became == (None, None)
 
 
 async def test_a_new_tag_for_present_content_pushes_one_manifest(world: World, workshop: Workshop) -> None:

@@ -304,7 +304,10 @@ class _ApplyReport:
         document = self._result.document()
         document["entries"] = [{**each, **self._shard} for each in document["entries"]]
         yield json.dumps({**document, **self._shard, **more}, indent=2).removesuffix("\n}")
-        yield ',\n  "not_copied": ['
+        yield ',\n  "copies": ['
+        for number, item in enumerate(self._state.items("copied")):
+            yield f"{',' if number else ''}\n    {json.dumps(self._copied(item))}"
+        yield '\n  ],\n  "not_copied": ['
         for number, item in enumerate(self._state.items("failed", "left")):
             yield f"{',' if number else ''}\n    {json.dumps(self._shown(item))}"
         yield '\n  ],\n  "failures": ['
@@ -321,6 +324,18 @@ class _ApplyReport:
             target = getattr(error, "reference", None) or ""
             kind = type(root_cause(error)).__name__
             yield {"source": "", "target": target, "kind": kind, "reason": str(error).partition("\n")[0]}
+
+    def _copied(self, item: Item) -> dict[str, str | None]:
+        """A tag or manifest that was copied."""
+        source, _, target = self._shown(item).partition(" ")
+        return {
+            "source": source,
+            "target": target,
+            "status": item.outcome,
+            "digest": item.digest,
+            "tag": item.tag or None,
+            "previous_digest": item.previous or None,
+        }
 
     def _shown(self, item: Item) -> str:
         """``SOURCE TARGET``."""

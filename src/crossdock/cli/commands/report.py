@@ -199,7 +199,7 @@ def _merged(reports: list[_Report]) -> Iterator[str]:
     members["version"] = __version__
     members["error"] = next((each.error for each in reports if each.error is not None), None)
     yield json.dumps(members, indent=2).removesuffix("\n}")
-    for name in ("copies", "not_copied") if first.is_mirror else ("not_copied",):
+    for name in ("copies", "not_copied"):
         yield f',\n  "{name}": ['
         yield from _joined(reports, name)
         yield "\n  ]"
