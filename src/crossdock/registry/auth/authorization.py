@@ -13,7 +13,9 @@ older than this request and is replaced now, or a credential helper now returns 
 token that was issued for this very request is refused, the refusal is final, with two exceptions: the new
 challenge names a scope that was not requested (a mirror that keeps its repositories under another name), or
 the token has never been accepted and is only seconds old, so that an instance whose clock is behind may
-accept it soon.
+accept it soon. That is waited for briefly, and longer only for a login whose token ``GET /v2/`` refuses too:
+a token that is accepted there has no right to the content, and one that was issued to nobody in particular
+seldom has.
 """
 
 from __future__ import annotations
@@ -65,7 +67,8 @@ CHECK_S = 60.0
 YOUNG_S = 10.0
 """A token younger than this may not be valid yet on every instance; clocks of a cluster differ by less."""
 SETTLES_S = 2.0
-"""A young token that is still refused after this long is replaced once: it may have been revoked."""
+"""A young token that is still refused after this long may be valid without a right to the content, which
+``GET /v2/`` shows, or revoked: then it is replaced once. An anonymous one is waited for no longer."""
 LONG_REQUEST_S = 60.0
 """Remaining lifetime that a token needs to start an upload; at most half of the whole (U14)."""
 
@@ -158,6 +161,7 @@ class Authenticator:
         self._taken: dict[Scope, str] = {}  # the last header that got a response other than 401
         self._ready: dict[Scope, _Ready] = {}
         self._replaced: set[Scope] = set()  # replaced because their token was never accepted
+        self._valid = ""  # the last token that `GET /v2/` accepted after content was refused to it
         self._wider: dict[Scope, tuple[str, ...]] = {}
         self._flights: SingleFlight[Token] = SingleFlight()
         self._pings: SingleFlight[None] = SingleFlight()
@@ -222,7 +226,7 @@ class Authenticator:
             # Basic, or a token from the credentials themselves.
             self._ready.clear()
             return await self._store.renew(scope.repository, self._store.known(scope.repository))
-        if not widened and (token.minted >= since or self._is_waited_for(scope, token)):
+        if not widened and (token.minted >= since or await self._is_waited_for(scope, token)):
             why = "has no right to this request"
             known = self._store.known(scope.repository)
             if scope.is_optional or not self._store.withdraw(scope.repository, known, why):
@@ -416,19 +420,26 @@ class Authenticator:
 
     def _is_young(self, scope: Scope, token: Token) -> bool:
         """Whether the token is new and has never been accepted: it may not be valid yet."""
-        age = self._clock.monotonic() - token.minted
-        return age < YOUNG_S and self._taken.get(scope) != f"Bearer {token.value}"
-
-    def _is_waited_for(self, scope: Scope, token: Token) -> bool:
-        """Whether to wait until a young token becomes valid, since a new token would have to wait as well.
-
-        A token that is still refused after `SETTLES_S` may have been revoked before its first use, so it is
-        replaced once.
-        """
-        if not self._is_young(scope, token):
+        if self._taken.get(scope) == f"Bearer {token.value}" or self._valid == token.value:
             return False
-        if scope in self._replaced or self._clock.monotonic() - token.minted < SETTLES_S:
+        longest = YOUNG_S
+        if self._store.known(scope.repository) is None:  # private content is the likely reason
+            longest = 0.0 if scope in self._replaced else SETTLES_S
+        return self._clock.monotonic() - token.minted < longest
+
+    async def _is_waited_for(self, scope: Scope, token: Token) -> bool:
+        """Whether a refused token is kept: it may become valid, as a new one would, or no token would do."""
+        header = f"Bearer {token.value}"
+        if self._taken.get(scope) == header:
+            return False
+        is_young = self._is_young(scope, token)
+        if self._clock.monotonic() - token.minted < SETTLES_S:
+            return is_young
+        if is_young and not await self.has_ended(header):
+            self._valid = token.value
             return True
+        if scope in self._replaced:
+            return is_young
         self._replaced.add(scope)
         return False
 

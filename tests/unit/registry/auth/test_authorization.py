@@ -13,6 +13,7 @@ from aiohttp import web
 
 from crossdock.errors import (
     Advice,
+    CrossdockError,
     Denied,
     ProtocolError,
     RateLimited,
@@ -22,6 +23,7 @@ from crossdock.errors import (
     Unauthorized,
 )
 from crossdock.options import Credentials, NetworkOptions
+from crossdock.registry.auth.authorization import SETTLES_S
 from crossdock.registry.auth.tokens import check_realm
 from crossdock.registry.client import NONE, Scope
 from crossdock.url import Url
@@ -277,6 +279,28 @@ async def test_a_token_that_is_not_valid_yet_is_retried_within_the_retries(
     async with ClientUnderTest(bearer.host, credentials=BOB, clock=clock) as client:
         await client.request("GET", "/v2/x", scope=PULL)
     assert len(tokens.requests) == 1
+
+
+@pytest.mark.parametrize("credentials", [BOB, None])
+async def test_a_token_without_the_right_is_told_soon(
+    credentials: Credentials | None, bearer: BearerRegistry, tokens: TokenServer, clock: MovedClock
+) -> None:
+    """It is valid, so ``GET /v2/`` accepts it: the repository is private. Nobody waits ten seconds for that."""
+    bearer.handler = lambda request: (
+        web.Response(text="{}")
+        if request.path == "/v2/" and request.headers.get("Authorization")
+        else demand(bearer.challenge)
+    )
+    started = clock.now
+    network = NetworkOptions(timeout=10, retries=9)
+    async with ClientUnderTest(bearer.host, credentials=credentials, clock=clock, network=network) as client:
+        with pytest.raises(CrossdockError):
+            await client.request("GET", "/v2/x", scope=PULL)
+        assert clock.now - started < 2 * SETTLES_S
+        later = clock.now
+        with pytest.raises(CrossdockError):
+            await client.request("GET", "/v2/x", scope=PULL)
+        assert clock.now - later < 2 * SETTLES_S
 
 
 async def test_a_token_that_was_taken_before_is_replaced_however_young(
