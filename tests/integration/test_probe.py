@@ -23,6 +23,7 @@ from support.docker_registry import DockerRegistry
 from support.doubles import PASSWORD, RULES, USER, DoubleRegistry, start_double
 from support.embedded import start_embedded
 from support.images import push
+from support.scripted import Reply, Request
 
 MiB = 1 << 20
 LOGIN = {"CROSSDOCK_SOURCE_USERNAME": USER, "CROSSDOCK_SOURCE_PASSWORD": PASSWORD}
@@ -97,6 +98,20 @@ def test_a_double_is_recognised_and_its_limits_are_found(kind: str, probe: Probe
         assert (set(double.manifests), double.held) == before
     assert double.open_sessions == 0
     assert sum(len(each.body) for each in double.seen) <= 192 * MiB
+
+
+def test_a_blob_that_cannot_be_mounted_where_it_is_is_mounted_below(probe: Probe, closing: ExitStack) -> None:
+    double = filled("gitlab", closing)
+
+    def into_itself_never(request: Request) -> Reply | None:
+        name = request.query.get("from", "")
+        return Reply.error(400, "UNSUPPORTED") if request.path == f"/v2/{name}/blobs/uploads/" else None
+
+    double.before = into_itself_never
+    found = probe(f"{double.host}/team/app", "--write")
+    assert (found["mount"], found["left"]) == ("at_once", [])
+    below = [name for name in double.held if name.startswith("team/app/crossdock-probe-")]
+    assert [double.held[name] for name in below] == [set()]
 
 
 def test_nothing_is_written_without_being_told_to(

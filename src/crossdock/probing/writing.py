@@ -63,6 +63,8 @@ class Writer:
         self._name = repository.name
         self._mark = f"crossdock-probe-{os.urandom(6).hex()}"
         self._blobs: dict[str, Descriptor] = {}
+        self._below = f"{repository.path}/{self._mark}"  # a repository that only a mount makes
+        self._mounted_below: list[Digest] = []
         self._manifests: dict[str, bytes] = {}
         self._tags: list[str] = []
         self._sent = 0
@@ -240,15 +242,15 @@ class Writer:
         location = reply.headers.get("Location", "")
         return next_hop(reply.url, location, registry=self._client.origin) if location else reply.url
 
-    async def _drop(self, location: Url | None) -> None:
+    async def _drop(self, location: Url | None, scope: Scope | None = None) -> None:
         if location is not None:
             with suppress(CrossdockError):
-                await self._request("DELETE", location, body=None, ok=(*_TAKEN, 404))
+                await self._request("DELETE", location, body=None, ok=(*_TAKEN, 404), scope=scope)
 
     # -- mounts, tags, referrers -----------------------------------------------------------------------------
 
     async def _mounts(self) -> tuple[Mounts, Descriptor, bytes]:
-        """How a blob of the repository is mounted into it, and the manifest that refers to the blob."""
+        """How a blob of the repository is mounted, and the manifest that refers to the blob."""
         layer = await self._add_blob(self._bytes(1 * KiB))
         at_once = await self._mount(layer)
         manifest, data = await self._push_image([layer], f"{self._mark}-a")
@@ -257,15 +259,25 @@ class Writer:
         return ("after_manifest" if await self._mount(layer) else "never"), manifest, data
 
     async def _mount(self, blob: Descriptor) -> bool:
-        path = self._repository.path
+        """Mount it into its own repository, which leaves nothing, or else into one below."""
+        source = self._repository.path
+        if await self._mount_into(source, blob, self._repository.scope):
+            return True
+        if await self._mount_into(self._below, blob, Scope.push(self._below, source)):
+            self._mounted_below.append(blob.digest)
+            return True
+        return False
+
+    async def _mount_into(self, path: str, blob: Descriptor, scope: Scope) -> bool:
+        target = endpoints.mount(path, str(blob.digest), self._repository.path)
         try:
-            reply = await self._request("POST", endpoints.mount(path, str(blob.digest), path), ok=(201, 202))
+            reply = await self._request("POST", target, ok=(201, 202), scope=scope)
         except RegistryError:
             return False
         if reply.status == 201:
             return True
         if reply.headers.get("Location", ""):
-            await self._drop(self._location(reply))
+            await self._drop(self._location(reply), scope)
         return False
 
     async def _push_image(
@@ -365,10 +377,14 @@ class Writer:
         for digest in list(self._blobs):
             if await self._delete(endpoints.blob(path, digest)) or not await self._has_blob(digest):
                 del self._blobs[digest]
+        for mounted in list(self._mounted_below):
+            if await self._delete(endpoints.blob(self._below, mounted), self._below):
+                self._mounted_below.remove(mounted)
 
     def _left(self) -> list[str]:
         found = [f"{self._name}:{tag}" for tag in dict.fromkeys(self._tags)]
-        return found + [f"{self._name}@{digest}" for digest in (*self._manifests, *self._blobs)]
+        found += [f"{self._name}@{digest}" for digest in (*self._manifests, *self._blobs)]
+        return found + [f"{self._name}/{self._mark}@{digest}" for digest in self._mounted_below]
 
     async def _has_blob(self, digest: str) -> bool:
         try:
@@ -377,10 +393,11 @@ class Writer:
         except CrossdockError:
             return True
 
-    async def _delete(self, path: str) -> bool:
+    async def _delete(self, path: str, repository: str = "") -> bool:
         # Quay gives no token for the right to delete, but for all rights (containers/image).
-        everything = Scope((f"repository:{self._repository.path}:*",), self._repository.path)
-        for scope in (Scope.delete(self._repository.path), everything):
+        repository = repository or self._repository.path
+        everything = Scope((f"repository:{repository}:*",), repository)
+        for scope in (Scope.delete(repository), everything):
             with suppress(CrossdockError):
                 await self._client.request("DELETE", path, scope=scope, ok=DELETED, retry=False)
                 return True
@@ -394,15 +411,16 @@ class Writer:
         body: bytes | None = b"",
         headers: tuple[tuple[str, str], ...] | list[tuple[str, str]] = (),
         ok: tuple[int, ...],
+        scope: Scope | None = None,
     ) -> Reply:
-        """One try. A GET has no body."""
+        """One try, with the rights that `scope` names, or to read and write. A GET has no body."""
         if method in ("GET", "HEAD"):
             body = None
         self._sent += len(body or b"")
         return await self._client.request(
             method,
             target,
-            scope=self._repository.scope,
+            scope=scope or self._repository.scope,
             headers=tuple(headers),
             body=body,
             ok=ok,
