@@ -67,6 +67,21 @@ async def test_every_kind_copies_to_every_other(closing: ExitStack) -> None:
                 assert target.open_sessions == 0, (source.kind, target.kind)
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if RULES[kind].redirect == "storage"])
+async def test_urls_that_expire_within_a_blob_cost_no_byte_twice(closing: ExitStack, kind: str) -> None:
+    """A URL of the storage serves three parts of sixteen; the first one ends in the middle of its part."""
+    source, target = start_double(kind, closing), start_double("artifactory", closing)
+    data = layer(MiB, 3)
+    digest = source.hold_image("team/app", "v1", (data,))
+    source.uses, source.cuts = 3, 1
+    async with Session(options(chunk_size=64 * 1024)) as session:
+        await session.copy(f"{source.host}/team/app:v1", f"{target.host}/team/app:v1")
+    assert_same(source, target, "team/app", "v1", digest)
+    assert source.stored_bytes == sum(len(source.blobs[each]) for each in source.held["team/app"])
+    assert source.refusals  # expired, which the next redirect mends
+    assert set(source.refusals) == {("GET", "storage", RULES[kind].expired.status)}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_large_layer_goes_up_within_the_limits_of_its_kind(
     closing: ExitStack, kind: str, tmp_path: Path
@@ -80,6 +95,19 @@ async def test_a_large_layer_goes_up_within_the_limits_of_its_kind(
         await session.copy(f"{source.host}/team/app:v1", f"{target.host}/team/app:v1")
     assert_same(source, target, "team/app", "v1", digest)
     assert len(source.refusals) + len(target.refusals) <= MOST_REFUSED, (source.refusals, target.refusals)
+
+
+async def test_a_token_that_ecr_public_no_longer_takes_is_replaced(closing: ExitStack) -> None:
+    """It answers 400, without a challenge."""
+    source, target = start_double("ecr-public", closing), start_double("artifactory", closing)
+    async with Session(options()) as session:
+        for tag in ("v1", "v2"):
+            digest = source.hold_image("team/app", tag, (layer(2000, len(source.blobs)),), tag)
+            await session.copy(f"{source.host}/team/app:{tag}", f"{target.host}/team/app:{tag}")
+            assert target.has("team/app", tag, digest)
+            source.end_tokens()
+    assert {status for _, _, status in source.refusals} == {400}
+    assert len(source.refusals) <= MOST_REFUSED
 
 
 async def copy_once(source: str, target: str, **given: Any) -> None:

@@ -17,7 +17,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlencode
 
@@ -25,7 +25,7 @@ from support.scripted import INDEX, Reply, Request, ScriptedRegistry, digest_of
 
 MB, MiB = 1_000_000, 1 << 20
 USER, PASSWORD = "robot", "pass word"
-LIFE_S = 60.0  # of signed URLs, unless a test makes them shorter
+LIFE_S = 60.0  # of signed URLs
 
 _CONTENT = re.compile(r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs|referrers)/(?P<reference>[^/]+)")
 _TAGS = re.compile(r"/v2/(?P<name>.+)/tags/list")
@@ -77,6 +77,8 @@ class Rules:
     multi_tag: bool = False
     redirect: Literal["", "storage", "relative"] = ""  # of GETs of blobs
     storage_refusal: Refusal = Refusal(400)  # to a request with `Authorization`
+    expired: Refusal = Refusal(403)  # of the storage, to a URL that was signed too long ago
+    bad_token: Refusal | None = None  # to an `Authorization` that is not valid; None: a challenge
     head_manifests: bool = True
     range_unit: str = "bytes "
     whole_post: bool = False  # takes a blob in one POST
@@ -86,11 +88,34 @@ class Rules:
     refuses_delete_scope: bool = False  # no rights at all if those to delete are asked for
 
 
-_S3 = Refusal(
-    400, "", "<Error><Code>InvalidArgument</Code><Message>Only one auth mechanism allowed</Message></Error>"
+def _xml(code: str, message: str = "", detail: str = "") -> str:
+    """The body of a refusal by a storage service."""
+    return f"<Error><Code>{code}</Code><Message>{message}</Message>{detail}</Error>"
+
+
+_S3 = Refusal(400, "", _xml("InvalidArgument", "Only one auth mechanism allowed"))
+_S3_EXPIRED = Refusal(403, "", _xml("AccessDenied", "Request has expired"))
+_AZURE_SAYS = (
+    "Server failed to authenticate the request. "
+    "Make sure the value of Authorization header is formed correctly including the signature."
 )
-_AZURE = Refusal(403, "", "<Error><Code>AuthenticationFailed</Code></Error>")
+_AZURE = Refusal(403, "", _xml("AuthenticationFailed", _AZURE_SAYS))
+_AZURE_EXPIRED = Refusal(
+    403,
+    "",
+    _xml(
+        "AuthenticationFailed",
+        _AZURE_SAYS,
+        "<AuthenticationErrorDetail>Signature not valid in the specified time frame</AuthenticationErrorDetail>",
+    ),
+)
+_GCS = Refusal(400, "", _xml("InvalidArgument"))
+_GCS_EXPIRED = Refusal(400, "", _xml("ExpiredToken", "The provided token has expired."))
 _VERSION = {"Docker-Distribution-Api-Version": "registry/2.0"}
+_PART_TOO_SMALL = Refusal(
+    400, "LAYER_PART_TOO_SMALL", "All layer parts except the last part should be at least 5MB"
+)
+_NO_CHUNKS = Refusal(400, "UNSUPPORTED", "Artifact Registry does not support chunked uploads.")
 _UNSUPPORTED = Refusal(405, "UNSUPPORTED", "The operation is unsupported.")
 
 RULES: dict[str, Rules] = {
@@ -99,27 +124,55 @@ RULES: dict[str, Rules] = {
         service="ecr.amazonaws.com",
         chunk_most=20 * MiB,
         chunk_least=5 * MiB,
-        least_refusal=Refusal(
-            400, "LAYER_PART_TOO_SMALL", "All layer parts except the last part should be at least 5MB"
-        ),
+        least_refusal=_PART_TOO_SMALL,
         chunk_status=201,
         stuck_range=True,
         empty_put=Refusal(500),
         mounts="after_manifest",
         redirect="storage",
         storage_refusal=_S3,
+        expired=_S3_EXPIRED,
         creates=False,
         missing=Refusal(
             404,
             "NAME_UNKNOWN",
-            "The repository does not exist in the registry with id '123456789012'",
+            "The repository with name '{name}' does not exist in the registry with id '123456789012'",
         ),
+    ),
+    "ecr-public": Rules(
+        service="public.ecr.aws",
+        realm="/token/",
+        bad_token=Refusal(400, "DENIED", "Your Authorization Token is invalid."),
+        chunk_most=20 * MiB,
+        chunk_least=5 * MiB,
+        least_refusal=_PART_TOO_SMALL,
+        chunk_status=201,
+        stuck_range=True,
+        empty_put=Refusal(500),
+        mounts="after_manifest",
+        redirect="storage",
+        storage_refusal=_S3,
+        expired=_S3_EXPIRED,
+        creates=False,
+        missing=Refusal(
+            404,
+            "NAME_UNKNOWN",
+            "The repository with name '{name}' does not exist in the registry with id 'p8v8e7e5'",
+        ),
+    ),
+    "gcr": Rules(
+        service="gcr.io",
+        realm="/v2/token",
+        chunk_most=0,
+        chunk_refusal=_NO_CHUNKS,
+        redirect="relative",
+        token_post=Refusal(404),
     ),
     "gar": Rules(
         service="europe-docker.pkg.dev",
         realm="/v2/token",
         chunk_most=0,
-        chunk_refusal=Refusal(400, "UNSUPPORTED", "Artifact Registry does not support chunked uploads."),
+        chunk_refusal=_NO_CHUNKS,
         redirect="relative",
         token_post=Refusal(404),
     ),
@@ -136,6 +189,7 @@ RULES: dict[str, Rules] = {
         tag_delete=_UNSUPPORTED,
         redirect="storage",
         storage_refusal=_AZURE,
+        expired=_AZURE_EXPIRED,
     ),
     "quay": Rules(
         service="quay.io",
@@ -144,6 +198,7 @@ RULES: dict[str, Rules] = {
         needs_from=Refusal(400, "BLOB_UPLOAD_INVALID", "blob upload invalid"),
         redirect="storage",
         storage_refusal=_S3,
+        expired=_S3_EXPIRED,
         refuses_delete_scope=True,
     ),
     "gitlab": Rules(
@@ -152,7 +207,8 @@ RULES: dict[str, Rules] = {
         headers={"Gitlab-Container-Registry-Version": "4.9.0-gitlab"},
         referrers=False,
         redirect="storage",
-        storage_refusal=Refusal(400, "", "<Error><Code>InvalidArgument</Code></Error>"),
+        storage_refusal=_GCS,
+        expired=_GCS_EXPIRED,
     ),
     "artifactory": Rules(
         headers={"X-JFrog-Version": "Artifactory/7.98.7 79800700"},
@@ -185,6 +241,7 @@ RULES: dict[str, Rules] = {
         tag_delete=_UNSUPPORTED,
         redirect="storage",
         storage_refusal=_S3,
+        expired=_S3_EXPIRED,
     ),
     "acr": Rules(
         service="name.azurecr.io",
@@ -193,6 +250,7 @@ RULES: dict[str, Rules] = {
         put_refusal=Refusal(413, "", "<html><h1>413 Request Entity Too Large</h1></html>"),
         redirect="storage",
         storage_refusal=_AZURE,
+        expired=_AZURE_EXPIRED,
         token_post=Refusal(400, "UNSUPPORTED", "grant type is not supported"),
     ),
 }
@@ -206,20 +264,29 @@ class _Session:
     chunks: list[int] = field(default_factory=list)
 
 
+@dataclass
+class _Signed:
+    digest: str
+    ends: float
+    uses: int | None
+
+
 class DoubleRegistry(ScriptedRegistry):
     """A running double. `host` is the registry part of references; the login is `USER` and `PASSWORD`."""
 
     def __init__(self, kind: str, rules: Rules, closing: ExitStack, repositories: tuple[str, ...]) -> None:
         self.kind, self.rules = kind, rules
         self.repositories = set(repositories)
-        self.life_s = LIFE_S
+        self.uses: int | None = None  # GETs that a signed URL serves; None: any number, for `LIFE_S`
+        self.cuts = 0  # GETs of the storage that are cut half-way, after which their URL has expired
+        self.stored_bytes = 0  # that the storage has sent
         self.held: dict[str, set[str]] = {}  # repository → digests of its blobs
         self.referred: set[tuple[str, str]] = set()  # repository and digest of blobs that a manifest names
         self.refusals: list[tuple[str, str, int]] = []
         """Method, path and status; without challenges, and HEAD and GET of what is not there."""
         self._sessions: dict[str, _Session] = {}
         self._tokens: dict[str, list[str]] = {}
-        self._signed: dict[str, tuple[str, float]] = {}  # signature → digest, and when it ends
+        self._signed: dict[str, _Signed] = {}  # by signature
         self.storage = ScriptedRegistry(closing, before=self._stored) if rules.redirect == "storage" else None
         super().__init__(closing)
 
@@ -238,6 +305,10 @@ class DoubleRegistry(ScriptedRegistry):
     def open_sessions(self) -> int:
         """Upload sessions that were neither closed nor cancelled."""
         return len(self._sessions)
+
+    def end_tokens(self) -> None:
+        """Refuse all tokens issued so far."""
+        self._tokens.clear()
 
     # -- replies ---------------------------------------------------------------------------------------------
 
@@ -264,7 +335,11 @@ class DoubleRegistry(ScriptedRegistry):
             return self._uploading(request, found["name"], found["session"])
         if found := _TAGS.fullmatch(request.path):
             name = found["name"]
-            return Reply.json({"name": name, "tags": self.tags(name)}) if self.tags(name) else self._no_name()
+            return (
+                Reply.json({"name": name, "tags": self.tags(name)})
+                if self.tags(name)
+                else self._no_name(name)
+            )
         if found := _CONTENT.fullmatch(request.path):
             name, reference = found["name"], found["reference"]
             match found["kind"]:
@@ -275,8 +350,9 @@ class DoubleRegistry(ScriptedRegistry):
             return self._manifest(request, name, reference)
         return Reply.error(404, "NOT_FOUND", "404 page not found")
 
-    def _no_name(self) -> Reply:
-        return self.rules.missing.reply()
+    def _no_name(self, name: str) -> Reply:
+        missing = self.rules.missing
+        return replace(missing, message=missing.message.replace("{name}", name)).reply()
 
     # -- logins ----------------------------------------------------------------------------------------------
 
@@ -294,6 +370,8 @@ class DoubleRegistry(ScriptedRegistry):
             each in rights or f"{each.rpartition(':')[0]}:*" in rights for each in scope
         ):
             return None
+        if scheme and rights is None and rules.bad_token is not None:
+            return rules.bad_token.reply()
         wanted = f',scope="{" ".join(scope)}"' if scope else ""
         return _unauthorized(f'Bearer realm="http://{self.host}{rules.realm}",service="{service}"{wanted}')
 
@@ -347,7 +425,7 @@ class DoubleRegistry(ScriptedRegistry):
         if self.storage is None:
             return self._serve(request, digest)
         signature = secrets.token_urlsafe(12)
-        self._signed[signature] = digest, time.monotonic() + self.life_s
+        self._signed[signature] = _Signed(digest, time.monotonic() + LIFE_S, self.uses)
         query = urlencode({"se": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 300))})
         return Reply(307, b"", {"Location": f"http://{self.storage.host}/{signature}?{query}&sig=secret"})
 
@@ -365,22 +443,32 @@ class DoubleRegistry(ScriptedRegistry):
 
     def _stored(self, request: Request) -> Reply:
         """What the storage answers: to GET of a signed URL alone, and never with a login."""
-        digest, ends = self._signed.get(request.path.strip("/"), ("", 0.0))
+        signed = self._signed.get(request.path.strip("/"))
+        refusal = None
         if request.authorization:
-            self.refusals.append((request.method, "storage", self.rules.storage_refusal.status))
-            return self.rules.storage_refusal.reply()
-        if request.method != "GET" or not digest or time.monotonic() > ends:
-            self.refusals.append((request.method, "storage", 403))
-            return Refusal(
-                403, "", "<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
-            ).reply()
-        return self._serve(request, digest)
+            refusal = self.rules.storage_refusal
+        elif request.method != "GET" or signed is None:
+            refusal = Refusal(403)
+        elif signed.uses == 0 or time.monotonic() > signed.ends:
+            refusal = self.rules.expired
+        if signed is None or refusal is not None:
+            refusal = refusal or Refusal(403)
+            self.refusals.append((request.method, "storage", refusal.status))
+            return refusal.reply()
+        if signed.uses is not None:
+            signed.uses -= 1
+        reply = self._serve(request, signed.digest)
+        if self.cuts and len(reply.body) > 1:
+            self.cuts -= 1
+            reply.cut, signed.uses = len(reply.body) // 2, 0
+        self.stored_bytes += len(reply.body) if reply.cut is None else reply.cut
+        return reply
 
     # -- uploads ---------------------------------------------------------------------------------------------
 
     def _uploading(self, request: Request, name: str, identifier: str) -> Reply:
         if not self.rules.creates and name not in self.repositories:
-            return self._no_name()
+            return self._no_name(name)
         has_length = "content-length" in request.headers and "transfer-encoding" not in request.headers
         if request.method in ("POST", "PATCH", "PUT") and not has_length:
             return Refusal(400, "CONTENT_LENGTH_INVALID", "content length is required").reply()
@@ -490,7 +578,7 @@ class DoubleRegistry(ScriptedRegistry):
 
     def _pushed(self, request: Request, name: str, reference: str) -> Reply:
         if not self.rules.creates and name not in self.repositories:
-            return self._no_name()
+            return self._no_name(name)
         document = json.loads(request.body)
         missing = [each for each in self._listed(document) if each not in self.held.get(name, set())]
         missing += [

@@ -46,6 +46,7 @@ class Reply:
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     chunked: bool = False
+    cut: int | None = None  # bytes of the body after which the connection ends
 
     @classmethod
     def json(cls, document: object, status: int = 200, **headers: str) -> Reply:
@@ -387,6 +388,7 @@ def _handler(registry: ScriptedRegistry) -> type[BaseHTTPRequestHandler]:
             headers = {name.lower(): value for name, value in self.headers.items()}
             reply = registry.reply(Request(self.command, self.path, headers, body))
             self.wfile.write(_encoded(reply, self.command))
+            self.close_connection = self.close_connection or reply.cut is not None
 
         do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = serve
 
@@ -405,4 +407,5 @@ def _encoded(reply: Reply, method: str) -> bytes:
         lines.append(f"Content-Length: {len(body)}")
     if method == "HEAD" or reply.status in (204, 304):
         body = b""
+    body = body[: reply.cut]
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
