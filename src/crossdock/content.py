@@ -315,6 +315,10 @@ class HoldsImages(Protocol):
 class LimitsSizes(Protocol):
     """A target that is known to take no content over a size."""
 
+    @property
+    def limits_blobs(self) -> bool:
+        """Whether there is such a size for blobs."""
+
     def check_size(self, descriptor: Descriptor, *, is_manifest: bool) -> None:
         """Raise `LimitExceeded` for a blob or manifest that is over a limit. Nothing of it has been sent."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,7 +16,7 @@ from crossdock import CopyError, CopyOptions, Session
 from crossdock.inventory.values import Entry, Inventory
 from crossdock.options import Credentials, RegistryOptions
 from support.doubles import PASSWORD, RULES, USER, DoubleRegistry, start_double
-from support.scripted import Reply, Request
+from support.scripted import INDEX, MANIFEST, Reply, Request, digest_of
 
 KINDS = sorted(RULES)
 MOST_REFUSED = 3
@@ -165,6 +167,33 @@ async def test_content_over_a_limit_is_refused_before_anything_is_sent(closing: 
     ):
         await copy_once(f"{source.host}/team/app:v1", f"{target.host}/team/app:v1", registries=inventory)
     assert {each.method for each in target.seen} <= {"GET", "HEAD"}
+
+
+async def test_a_blob_of_one_platform_over_the_limit_stops_the_others(closing: ExitStack) -> None:
+    """The manifest of that platform is the last to arrive."""
+    source, target = start_double("harbor", closing), start_double("ghcr", closing)
+    manifests = []
+    for number in range(3):
+        digest = source.hold_image(
+            "team/app", f"p{number}", (layer(500 + 5000 * (number == 2), number),), f"{number}"
+        )
+        data = source.find("team/app", digest)[1]
+        manifests.append({"mediaType": MANIFEST, "digest": digest, "size": len(data)})
+    index = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests}).encode()
+    source.manifests["team/app", "v1"] = source.manifests["team/app", digest_of(index)] = INDEX, index
+
+    def delay(request: Request, reply: Reply) -> None:
+        if request.path.endswith(str(manifests[2]["digest"])):
+            time.sleep(0.3)
+
+    source.after = delay
+    values = (("limits.blob", "5000"),)
+    inventory = Inventory((Entry(name="t", login_server=target.host, plain_http=True, values=values),))
+    with pytest.raises(CopyError, match="takes at most 5000"):
+        await copy_once(f"{source.host}/team/app:v1", f"{target.host}/team/app:v1", registries=inventory)
+    assert {each.method for each in target.seen} <= {"GET", "HEAD"}
+    paths = [each.path for each in source.seen if each.method == "GET" and "/manifests/sha256:" in each.path]
+    assert len(paths) == len(set(paths))  # no request more than the copy makes
 
 
 async def test_a_chunk_of_the_inventory_is_exact_whatever_the_kind(closing: ExitStack) -> None:

@@ -106,7 +106,8 @@ _AZURE_EXPIRED = Refusal(
     _xml(
         "AuthenticationFailed",
         _AZURE_SAYS,
-        "<AuthenticationErrorDetail>Signature not valid in the specified time frame</AuthenticationErrorDetail>",
+        "<AuthenticationErrorDetail>"
+        "Signature not valid in the specified time frame</AuthenticationErrorDetail>",
     ),
 )
 _GCS = Refusal(400, "", _xml("InvalidArgument"))

@@ -31,8 +31,8 @@ _UNPRINTABLE = r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+"
 NOT_FOUND = frozenset({"NAME_UNKNOWN", "MANIFEST_UNKNOWN", "BLOB_UNKNOWN", "TAG_UNKNOWN", "NOT_FOUND"})
 
 
-# AWS: "Your Authorization Token has expired", ExpiredTokenException; Harbor: "token is expired". ECR Public says
-# "Your Authorization Token is invalid", with 400, of every token that it no longer takes (containers-roadmap#2835).
+# AWS: "Your Authorization Token has expired", ExpiredTokenException; Harbor: "token is expired". ECR Public
+# says of a token that it no longer takes, with 400: "is invalid" (containers-roadmap#2835).
 _SECRETS = r"(?:token|login|credentials?|password|session|jwt)"
 _EXPIRED = (
     rf"(?i)\b{_SECRETS}\b[^.;]{{0,40}}\bexpired\b|\bexpired ?{_SECRETS}|\bauthorization token is invalid\b"

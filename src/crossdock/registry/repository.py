@@ -243,6 +243,11 @@ class RegistryRepository(Manifests):
             await self._upload(descriptor, unused).cancel()
         return False
 
+    @property
+    def limits_blobs(self) -> bool:
+        """Whether its kind, or the inventory, has a limit of blobs."""
+        return self.client.kind.largest_blob is not None
+
     def check_size(self, descriptor: Descriptor, *, is_manifest: bool) -> None:
         """As `HostMemory.check_size`."""
         self.memory.check_size(descriptor, is_manifest=is_manifest)

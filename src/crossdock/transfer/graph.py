@@ -45,6 +45,7 @@ from crossdock.transfer.blobcopy import BlobCopies
 from crossdock.transfer.manifests import Manifests
 from crossdock.transfer.request import CopyRequest
 from crossdock.transfer.sides import TargetSide
+from crossdock.transfer.sizes import SizeCheck
 from crossdock.transfer.workshop import Resuming, Workshop
 from crossdock.verify import size_note
 
@@ -78,6 +79,7 @@ class Graph:
         self._begun: dict[tuple[Kind, str], asyncio.Future[None] | None] = {}  # None: nothing to wait for
         self._promised: dict[Digest, Descriptor] = {}  # manifests that the target is believed to have
         self._sizes: dict[str, int] = {}
+        self._size_check = SizeCheck()
         self._subjects: list[Descriptor] = []
 
     # -- for the roots -----------------------------------------------------------------------------------
@@ -113,8 +115,12 @@ class Graph:
         self._check_limits(descriptor, wanted, present=present)
         for blob in wanted:
             self._check_size(blob)
-        work += [self._once("blob", blob, partial(self._blobs.copy, blob)) for blob in wanted]
-        await run_together(work)
+        work += [self._once("blob", blob, partial(self._copy_blob, blob)) for blob in wanted]
+        self._size_check.done(descriptor, manifests)
+        try:
+            await run_together(work)
+        finally:
+            self._size_check.forget(manifests)
         return descriptor, not self._blobs.copied_any(blobs)
 
     async def push(
@@ -231,6 +237,12 @@ class Graph:
         await self.push(descriptor, data, None, f"{self._target.name}@{descriptor.digest}")
 
     # -- blobs -------------------------------------------------------------------------------------------
+
+    async def _copy_blob(self, blob: Descriptor) -> None:
+        limits = self._target.limits_sizes
+        if limits is not None and limits.limits_blobs:
+            await self._size_check.wait()
+        await self._blobs.copy(blob)
 
     def _looks_below(self, manifest: Descriptor) -> bool:
         return not self.stands_for_blobs() and not self._target.knows_manifest(manifest)

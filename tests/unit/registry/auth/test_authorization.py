@@ -285,7 +285,7 @@ async def test_a_token_that_is_not_valid_yet_is_retried_within_the_retries(
 async def test_a_token_without_the_right_is_told_soon(
     credentials: Credentials | None, bearer: BearerRegistry, tokens: TokenServer, clock: MovedClock
 ) -> None:
-    """It is valid, so ``GET /v2/`` accepts it: the repository is private. Nobody waits ten seconds for that."""
+    """It is valid, so ``GET /v2/`` accepts it: the repository is private."""
     bearer.handler = lambda request: (
         web.Response(text="{}")
         if request.path == "/v2/" and request.headers.get("Authorization")
