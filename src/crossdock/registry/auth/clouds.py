@@ -12,6 +12,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from crossdock.oci.registryname import split_key
 from crossdock.options import Credentials
 
 _ECR = re.compile(
@@ -54,7 +55,7 @@ def cloud_of(registry: str, kind: str = "", region: str = "") -> Cloud | None:
     `region` is that of AWS for a host whose name says none.
     """
     ecr = ecr_host(registry)
-    service = _KINDS.get(kind, "") if kind else _service_of(_name_of(registry))
+    service = _KINDS.get(kind, "") if kind else _service_of(split_key(registry)[0])
     match service:
         case "ecr" if ecr is not None:
             return Cloud("ecr", ecr["region"], bool(ecr["fips"]), ecr["domain"].startswith("on."))
@@ -70,11 +71,7 @@ def cloud_of(registry: str, kind: str = "", region: str = "") -> Cloud | None:
 def ecr_host(registry: str) -> re.Match[str] | None:
     """The account, region and other groups in the name of ECR's registry at ``host[:port]``; None: it is
     another."""
-    return _ECR.fullmatch(_name_of(registry))
-
-
-def _name_of(registry: str) -> str:
-    return registry.partition(":")[0].lower().rstrip(".")
+    return _ECR.fullmatch(split_key(registry)[0])
 
 
 def _service_of(host: str) -> str:

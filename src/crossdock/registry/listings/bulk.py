@@ -27,6 +27,7 @@ from crossdock.errors import (
     Unsupported,
     root_cause,
 )
+from crossdock.oci.registryname import split_key
 from crossdock.registry.listings.api import Api, Asked
 from crossdock.registry.listings.rows import merged
 from crossdock.registry.pages import LeftOut, OnWarning
@@ -53,7 +54,7 @@ class Bulk:
 
     def __init__(self, host: str, known: str | None, *, is_sure: bool) -> None:
         """`known`: by its kind, as `Kind.lists`. Unless `is_sure`, a proxy may have answered for it."""
-        if host.partition(":")[0].lower().rstrip(".") in _NONE:
+        if split_key(host)[0] in _NONE:
             known, is_sure = "none", True
         self.is_sure = is_sure and known is not None
         first = () if known in (None, "none") else (known,)
