@@ -12,7 +12,7 @@ from msgspec import to_builtins
 from crossdock.inventory.values import Inventory
 from crossdock.kept.hosts import HostFacts
 from crossdock.oci.reference import Reference
-from crossdock.registry.kinds import Kinds, schema, table
+from crossdock.registry.kinds import ITS_OWN, Kinds, schema, table
 
 __all__ = ["all_known", "forget", "one_known", "schema"]
 
@@ -82,9 +82,7 @@ def _chain(kinds: Kinds, name: str) -> Iterator[dict[str, Any]]:
     kind = _kind(kinds, name)
     if kind["like"] and kind["like"] != name:
         for each in _chain(kinds, kind["like"]):
-            inherited = {
-                key: value for key, value in each["values"].items() if key not in ("hosts", "answers")
-            }
+            inherited = {key: value for key, value in each["values"].items() if key not in ITS_OWN}
             yield {**each, "values": inherited}
     yield kind
 

@@ -33,7 +33,8 @@ SIZES = frozenset(
 )
 """Values that are sizes: bytes, or texts such as ``10MiB``."""
 
-_ITS_OWN = ("title", "hosts", "answers")  # not those of a kind that is like it
+ITS_OWN = frozenset({"title", "hosts", "answers"})
+"""Values that a kind does not give to those that are like it."""
 
 Mounts = Literal["never", "at_once", "after_manifest"]
 Ranges = Literal["honoured", "ignored", "wrong"]
@@ -235,7 +236,7 @@ class Kinds(Struct, frozen=True):
         like = own.get("like") or (row.like if row is not None else "")
         values, given = self._values(like, {*seen, name}) if like and like != name else ({}, {})
         for part in (values, given):
-            for each in _ITS_OWN:
+            for each in ITS_OWN:
                 part.pop(each, None)
         if row is not None:
             values |= {each: cited.value for each, cited in row.values.items()}
