@@ -36,8 +36,8 @@ upload session      `ChunkedUpload`      it takes the blob in one request
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Protocol
 
 from msgspec import Struct
@@ -278,6 +278,13 @@ class Mounts(Protocol):
 
     def other_repository(self, descriptor: Descriptor) -> str | None:
         """Another repository of this registry that is known to have the blob, to be given to `mount`."""
+
+    def claim(self, blobs: Iterable[Descriptor], source: str) -> AbstractContextManager[None]:
+        """The block that copies the blobs of a manifest from the registry `source`.
+
+        Other copies wait in `turn` for those that it is the first to claim, until this repository has them.
+        It is entered at once.
+        """
 
     def turn(self, descriptor: Descriptor, source: str) -> AbstractAsyncContextManager[None]:
         """The block that copies a blob, which this repository does not have, from the registry `source`.

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from msgspec import Struct
 
@@ -31,10 +31,15 @@ WAITS = 2  # for copies that fail to bring a blob; more would add up to hours wh
 
 
 class _Arrival(Struct, frozen=True):
-    """A blob that is being brought into a repository."""
+    """A blob that is being brought into a repository, or will be if that lacks it."""
 
     repository: str
     ended: asyncio.Future[None]
+
+    def end(self) -> None:
+        """Wake the copies that wait for it."""
+        if not self.ended.done():
+            self.ended.set_result(None)
 
 
 class _Held(Struct):
@@ -56,7 +61,7 @@ class Contents:
 
     Registries differ in what they mount. Most take any blob of another repository. Some (ECR since 2026) take
     one only after a manifest of that repository refers to it: so a copy waits for the other's manifest,
-    unless the other copy began later, which may be waiting itself.
+    unless the other copy claimed its blobs later: it may be waiting itself.
     """
 
     def __init__(self, mounts: str | None = None) -> None:
@@ -68,7 +73,7 @@ class Contents:
         self._trying = asyncio.Lock()  # of the first mount, which tells how the registry mounts
         self.mounts_late: bool | None = None
         """It mounts only what a manifest refers to. None: not known. False: one worked, which is no proof."""
-        self._arrivals: dict[tuple[Digest, str], _Arrival] = {}
+        self._arrivals: dict[Digest, dict[str, _Arrival]] = {}  # by source
         self._never_mounts = False
         self.set_mounts(mounts)
 
@@ -81,7 +86,7 @@ class Contents:
         self.mounts_late = True if mounts == "after_manifest" else None
 
     def rank(self) -> int:
-        """A number for the next copy."""
+        """A number for the copy that claims its blobs now."""
         self._copies += 1
         return self._copies
 
@@ -92,6 +97,9 @@ class Contents:
         if size == descriptor.size and len(repositories) < MOST_REPOSITORIES:
             held = _Held() if rank is None else _Held(rank, is_referred=False)
             repositories.setdefault(repository, held)
+            if rank is None:
+                for source in tuple(self._arrivals.get(descriptor.digest, ())):
+                    self._end(repository, descriptor, source)
         if len(self._known) > MOST_DIGESTS:
             self._known.popitem(last=False)
 
@@ -140,7 +148,7 @@ class Contents:
     async def referred(self, repository: str, descriptor: Descriptor, rank: int) -> bool:
         """Wait until a manifest of the repository refers to the blob; False: that takes too long.
 
-        `rank` is that of the copy that waits: it does not wait for one that began later.
+        `rank` is that of the copy that waits: it does not wait for one that claimed later.
         """
         held = self._known.get(descriptor.digest, (0, {}))[1].get(repository)
         if held is None or held.is_referred:
@@ -164,44 +172,78 @@ class Contents:
         self._refused = 0 if worked else self._refused + 1
         self._refused_at_cost = self._refused_at_cost + 1 if at_cost and not worked else 0
         if self._refused >= REFUSALS:  # there is nothing to wait for
-            for arrival in self._arrivals.values():
-                if not arrival.ended.done():
-                    arrival.ended.set_result(None)
+            for arrivals in self._arrivals.values():
+                for arrival in arrivals.values():
+                    arrival.end()
+
+    @contextmanager
+    def claim(self, repository: str, blobs: Iterable[Descriptor], source: str) -> Iterator[None]:
+        """The block that copies the blobs of a manifest from the registry `source`.
+
+        It brings those that the repository lacks and no other copy brings. They are claimed together: of two
+        copies that each bring some of the layers they share, only one can wait for the other's manifest, and
+        the other would read and upload those layers again.
+        """
+        claimed = [blob for blob in blobs if self._claim(repository, blob, source)]
+        try:
+            yield
+        finally:
+            for blob in claimed:
+                self._end(repository, blob, source)
 
     @asynccontextmanager
     async def turn(self, repository: str, descriptor: Descriptor, source: str) -> AsyncIterator[None]:
         """The block that copies a blob into the repository, which does not have it.
 
-        Entered at once, unless another copy is copying the blob from the registry `source` into a repository
+        Entered at once, unless another copy brings the blob from the registry `source` into a repository
         from which it can be mounted later: then it is entered when that copy has ended, well or not. There is
         no wait where mounts are refused. The caller must hold nothing that another copy needs. Notes of
         a block that fails are dropped.
         """
-        key = descriptor.digest, source
         waits = 0
         while (
             not self._never_mounts
             and waits < WAITS
             and self._refused < REFUSALS
-            and (arrival := self._arrivals.get(key)) is not None
+            and (arrival := self._arrival(descriptor, source)) is not None
+            and arrival.repository != repository
         ):
             if self._is_elsewhere(repository, descriptor, arrival.repository):
                 break
             await asyncio.shield(arrival.ended)
             waits += 1
-        own = None
-        if key not in self._arrivals and not self._is_elsewhere(repository, descriptor):
-            own = self._arrivals[key] = _Arrival(repository, asyncio.get_running_loop().create_future())
+        self._claim(repository, descriptor, source)
         try:
             yield
         except BaseException:
             self._drop(descriptor.digest, repository)
             raise
         finally:
-            if own is not None:
-                del self._arrivals[key]
-                if not own.ended.done():
-                    own.ended.set_result(None)
+            self._end(repository, descriptor, source)
+
+    def _arrival(self, descriptor: Descriptor, source: str) -> _Arrival | None:
+        return self._arrivals.get(descriptor.digest, {}).get(source)
+
+    def _claim(self, repository: str, descriptor: Descriptor, source: str) -> bool:
+        """Whether the repository will be the one that brings the blob from there."""
+        if self._arrival(descriptor, source) is not None or self._is_elsewhere(repository, descriptor):
+            return False
+        if self.has(repository, descriptor):
+            return False
+        arrival = _Arrival(repository, asyncio.get_running_loop().create_future())
+        self._arrivals.setdefault(descriptor.digest, {})[source] = arrival
+        return True
+
+    def _end(self, repository: str, descriptor: Descriptor, source: str) -> None:
+        """The repository brings the blob no longer: it has it, or has failed."""
+        arrival = self._arrival(descriptor, source)
+        if arrival is None or arrival.repository != repository:
+            return
+        arrivals = self._arrivals[descriptor.digest]
+        del arrivals[source]
+        if not arrivals:
+            del self._arrivals[descriptor.digest]
+        arrival.end()
 
     def _is_elsewhere(self, repository: str, descriptor: Descriptor, but: str = "") -> bool:
         """Whether another repository has it, `but` for this one."""

@@ -31,7 +31,7 @@ class Repository:
         self.scope = scope
         self.on_retry = on_retry
         self.rank = 0
-        """How many copies had begun at the registry when the one of this handle did."""
+        """How many copies had claimed blobs at the registry when the one of this handle did."""
 
     @classmethod
     def to_read(cls, client: RegistryClient, path: str) -> Self:

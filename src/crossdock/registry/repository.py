@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from typing import TYPE_CHECKING
 
 from crossdock.content import BlobSource, ManifestRow, SavedSession, SessionLog
@@ -55,6 +55,7 @@ class RegistryRepository(Manifests):
         self._name = reference.locator
         self._contents = client.memory.contents
         self.rank = self._contents.rank()
+        self._has_claimed = False
         self._opened: dict[Digest, Reply] = {}  # sessions that a mount opened, for the blob's upload
 
     @property
@@ -186,6 +187,12 @@ class RegistryRepository(Manifests):
     def other_repository(self, descriptor: Descriptor) -> str | None:
         """Another repository of the registry that some copy of this process saw the blob in."""
         return self._contents.elsewhere(self.path, descriptor)
+
+    def claim(self, blobs: Iterable[Descriptor], source: str) -> AbstractContextManager[None]:
+        """As `Contents.claim`."""
+        if not self._has_claimed:  # copies wait for those that claimed before them
+            self._has_claimed, self.rank = True, self._contents.rank()
+        return self._contents.claim(self.path, blobs, source)
 
     def turn(self, descriptor: Descriptor, source: str) -> AbstractAsyncContextManager[None]:
         """As `Contents.turn`."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import posixpath
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
 import msgspec
@@ -101,6 +101,10 @@ class ArchiveTarget:
     def other_repository(self, descriptor: Descriptor) -> str | None:
         """As `content.Mounts.other_repository`: the archive itself, once it has the blob."""
         return self.name if self._holds(descriptor) else None
+
+    def claim(self, blobs: Iterable[Descriptor], source: str) -> AbstractContextManager[None]:
+        """As `content.Mounts.claim`. A blob's first turn is as good."""
+        return nullcontext()
 
     @asynccontextmanager
     async def turn(self, descriptor: Descriptor, source: str) -> AsyncIterator[None]:

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from crossdock.content import Source
+from crossdock.content import Mounts, Source
 from crossdock.errors import ContentError, CopyError, CrossdockError, NotFound
 from crossdock.events import BlobOutcome
 from crossdock.oci.descriptor import Descriptor
@@ -74,6 +74,16 @@ class BlobCopies:
         self._done(blob, "skipped")
         if self._reads is not None:
             self._reads.settle(blob)
+
+    def claim(self, blobs: list[Descriptor]) -> AbstractContextManager[None]:
+        """The block that copies these blobs of one manifest.
+
+        Nothing is claimed by what may wait for other copies first: see `copy`.
+        """
+        mounts = self._mounts
+        if mounts is None or self._reads is not None or self._tally.lags:
+            return nullcontext()
+        return mounts.claim(blobs, self._registry)
 
     async def copy(self, blob: Descriptor) -> None:
         """Make sure that the target has the blob; one copy of the process at a time. # network"""
@@ -179,18 +189,23 @@ class BlobCopies:
         self._workshop.blobs.note_read_back(self._key(blob))
         return True
 
+    @property
+    def _mounts(self) -> Mounts | None:
+        """Where blobs are brought for other repositories; None: all blobs are in its registry already."""
+        return None if self._mount_from else self._target.mounts
+
     def _is_nowhere(self, blob: Descriptor) -> bool:
         """Whether no repository of the target's registry is known to have it, so that one copy brings it and
         others mount it.
         """
-        mounts = self._target.mounts
-        if mounts is None or self._mount_from or self._target.knows_blob(blob):
+        mounts = self._mounts
+        if mounts is None or self._target.knows_blob(blob):
             return False
         return mounts.other_repository(blob) is None
 
     def _turn(self, blob: Descriptor) -> AbstractAsyncContextManager[None]:
-        mounts = self._target.mounts
-        if mounts is None or self._mount_from:  # it is in the target's registry already
+        mounts = self._mounts
+        if mounts is None:
             return nullcontext()
         # By the source's registry: one that is slow or silent keeps no copy waiting that reads elsewhere.
         turn = mounts.turn(blob, self._registry)

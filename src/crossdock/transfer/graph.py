@@ -118,7 +118,8 @@ class Graph:
         work += [self._once("blob", blob, partial(self._copy_blob, blob)) for blob in wanted]
         self._size_check.done(descriptor, manifests)
         try:
-            await run_together(work)
+            with self._blobs.claim(wanted):
+                await run_together(work)
         finally:
             self._size_check.forget(manifests)
         return descriptor, not self._blobs.copied_any(blobs)

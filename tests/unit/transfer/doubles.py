@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from crossdock.content import BlobSource, Body, ByteSink, UploadSession
@@ -189,6 +189,9 @@ class MemoryTarget:
     async def has_blob(self, descriptor: Descriptor) -> bool:
         self.checks.append(descriptor.digest)
         return descriptor.digest in self.blobs
+
+    def claim(self, blobs: Iterable[Descriptor], source: str) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def turn(self, descriptor: Descriptor, source: str) -> AbstractAsyncContextManager[None]:
         return nullcontext()

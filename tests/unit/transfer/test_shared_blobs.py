@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from crossdock.content import UploadSession
 from crossdock.errors import CopyError, UploadRejected
 from crossdock.oci.descriptor import Descriptor
+from crossdock.oci.digest import Digest
 from crossdock.registry.contents import REFUSALS, WAITS, Contents
 from crossdock.tally import Tally
 from crossdock.transfer.image import ImageCopy
@@ -47,12 +48,25 @@ class Repository(MemoryTarget):
         super().__init__(name=f"{registry.host}/{repository}")
         self.registry, self.repository = registry, repository
         self.mounts_tried = 0
+        self.gates: dict[str, asyncio.Event] = {}
+        """What the responses to HEAD wait for, by digest."""
+
+    async def has_blob(self, descriptor: Descriptor) -> bool:
+        if (gate := self.gates.get(str(descriptor.digest))) is not None:
+            await gate.wait()
+        found = await super().has_blob(descriptor)
+        if found:
+            self.registry.contents.add(self.repository, descriptor)
+        return found
 
     def knows(self, descriptor: Descriptor) -> bool:
         return self.registry.contents.has(self.repository, descriptor)
 
     def other_repository(self, descriptor: Descriptor) -> str | None:
         return self.registry.contents.elsewhere(self.repository, descriptor)
+
+    def claim(self, blobs: Iterable[Descriptor], source: str) -> AbstractContextManager[None]:
+        return self.registry.contents.claim(self.repository, blobs, source)
 
     def turn(self, descriptor: Descriptor, source: str) -> AbstractAsyncContextManager[None]:
         return self.registry.contents.turn(self.repository, descriptor, source)
@@ -79,7 +93,7 @@ class _Session(MemorySession):
 
     async def commit(self) -> None:
         await super().commit()
-        self.target.registry.contents.add(self.target.repository, self.descriptor)
+        self.target.registry.contents.add(self.target.repository, self.descriptor, rank=1)
 
 
 class Run:
@@ -161,6 +175,37 @@ async def test_copies_at_once_read_a_shared_blob_once_and_the_others_mount_it(
     assert sum(tally.blobs["moved"] for tally in done) == COPIES + 2
     for number in range(COPIES):
         assert set(run.registry.repository(f"v{number}").tags) == {"v1"}
+
+
+async def test_the_copy_that_comes_first_brings_all_that_the_target_lacks(workshop: Workshop) -> None:
+    """Not the one whose check is answered first: two that each bring some cannot both wait for the other."""
+    run = Run(workshop, LARGE, LARGE)
+    gate = asyncio.Event()
+    run.registry.repository("v0").gates[run.shared[0]["digest"]] = gate
+    copies = run.all()
+    await settled()
+    assert run.sessions(run.shared[0]) == []
+    gate.set()
+    await asyncio.gather(*copies)
+    assert [[each.target.name for each in run.sessions(entry)] for entry in run.shared] == [
+        ["target.test/v0"],
+        ["target.test/v0"],
+    ]
+
+
+async def test_a_blob_that_the_first_copy_finds_there_is_mounted_by_the_others_at_once(
+    workshop: Workshop,
+) -> None:
+    run = Run(workshop, LARGE, LARGE)
+    reads = Reads(run.world.source)
+    there = Digest.parse(run.shared[0]["digest"])
+    run.registry.repository("v0").blobs[there] = run.world.source.blobs[there]
+    copies = run.all()
+    await reads.begun()
+    assert {each.mounts_tried for each in run.registry.repositories.values()} == {0, 1}
+    reads.let_go()
+    await asyncio.gather(*copies)
+    assert [len(run.sessions(entry)) for entry in run.shared] == [0, 1]
 
 
 async def test_more_shared_blobs_than_move_at_once_end_all_the_same(workshop: Workshop) -> None:
