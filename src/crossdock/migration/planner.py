@@ -24,6 +24,7 @@ from crossdock.migration.file import Limits
 from crossdock.migration.images import FETCHED_AT_ONCE, Images, Key, digest_of
 from crossdock.migration.plan import MOST_DELETES, EntryPlan, Plan
 from crossdock.migration.requests import PUSH, READ, Need, requests_of
+from crossdock.migration.tags import TagComparison, Writers
 from crossdock.mirroring.entry import Entry
 from crossdock.mirroring.names import Namespace
 from crossdock.mirroring.rename import Collision, collisions
@@ -33,9 +34,8 @@ from crossdock.oci.attachedtag import is_attached_tag
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.platform import Platform
-from crossdock.oci.reference import LayoutReference, Reference, is_tag
+from crossdock.oci.reference import LayoutReference, Reference
 from crossdock.oci.registryname import registry_key
-from crossdock.oci.text import quote
 from crossdock.runs.comparing import extends
 from crossdock.runs.measuring import read_rate
 from crossdock.runs.places import Places
@@ -82,15 +82,12 @@ class Planner:
         self._errors: list[Exception] = []
         self._hosts: dict[str, HostBlobs] = {}
         self._images: dict[tuple[str, ...], Images] = {}
-        self._work = [_EntryWork(self, index, entry) for index, entry in enumerate(self._entries)]
         self.samples: list[tuple[int, Key, Reference | LayoutReference]] = []
         """The largest blobs to be copied that were seen, as a heap: size, digest and source."""
         self.repositories = self.planned = 0
         """Repositories of all entries, once they are listed, and how many are done."""
-        self.writers: dict[str, dict[tuple[int, str], None]] = {}
-        """For each repository of a target: the entries, by index, and the names that go there."""
-        self.owners: dict[tuple[str, str], tuple[int, str]] = {}
-        """The entry and source of each tag of repositories that several entries write."""
+        self.writers = Writers()
+        self._work = [_EntryWork(self, index, entry) for index, entry in enumerate(self._entries)]
 
     async def measure(self, plan: Plan) -> None:
         """Read some of what would be read, and estimate the seconds by it. After `plan`. # network
@@ -168,6 +165,7 @@ class _EntryWork:
         self.listed = [0 for _ in entry.targets]  # tags of the targets
         self.manifests_to_push = [0 for _ in entry.targets]
         self._has_told_of_shared = False
+        self._tags = TagComparison(entry, index, planner.writers)
         self._images = planner.images(entry.platforms)
         self._attached = planner.images(())  # what tags of digests name is copied for all platforms
         self._survey = Survey(
@@ -197,8 +195,7 @@ class _EntryWork:
             for each in collided:
                 plan.problem("collision", f"{target}/{each.target}", f"{each} at the target")
             for name in names:
-                locator = _locator(self.entry, target, name)
-                self.planner.writers.setdefault(locator, {})[self.index, name] = None
+                self.planner.writers.add(_locator(self.entry, target, name), self.index)
 
     # -- repositories --------------------------------------------------------------------------------------
 
@@ -227,7 +224,9 @@ class _EntryWork:
         size = 0
         for index, there in enumerate(view.targets):
             merged = await self._merged(source, view, there)
-            todo = self._compare(self.plans[index], view, there, chosen, merged)
+            todo = self._tags.compare(self.plans[index], view, there, chosen, merged)
+            if there.repository is not None and there.error is not None and not was_refused(there.error):
+                self.planner.fail(there.error)
             lacking |= dict.fromkeys(todo)
             size += await self._add_bytes(index, source, view, there, todo)
         self.images_to_copy += len(lacking)
@@ -312,80 +311,12 @@ class _EntryWork:
                 merged.add(tag)
         return merged
 
-    def _compare(
-        self,
-        plan: EntryPlan,
-        view: RepositoryView,
-        there: TargetView,
-        chosen: Mapping[Digest, Digest],
-        merged: set[str],
-    ) -> list[Digest]:
-        """Count tags; returns the source's digests that have to be copied."""
-        if there.repository is not None and there.error is not None and not was_refused(there.error):
-            self.planner.fail(there.error)
-            return []
-        plan.repositories += 1
-        plan.images += len({*view.tags.values(), *view.untagged})
-        todo: dict[Digest, None] = {}
-        if there.repository is None:
-            plan.problem("name", there.name, str(there.error))
-        elif there.error is not None:
-            plan.problem("denied", there.name, str(there.error))
-        for tag, digest in view.tags.items():
-            plan.tags += 1
-            found = there.tags.get(tag)
-            if not is_tag(tag):
-                plan.tags_new += 1
-                plan.problem("name", f"{there.name}:{tag}", f"{quote(tag)} is no tag of a registry")
-                continue
-            if found is None:
-                plan.tags_new += 1
-            elif found == chosen.get(digest) or tag in merged:
-                plan.tags_unchanged += 1
-                continue
-            else:
-                plan.tags_changed += 1
-                if self.entry.existing != "overwrite":
-                    self._exists(plan, there, tag, found, chosen.get(digest, digest))
-                    continue
-            self._check_owner(plan, view, there, tag)
-            if digest in chosen:
-                todo[digest] = None
-                plan.todo += 1
-        for digest in view.untagged:
-            plan.tags += 1
-            if chosen.get(digest) in there.digests:
-                plan.tags_unchanged += 1
-                continue
-            plan.tags_new += 1
-            if digest in chosen:
-                plan.todo += 1
-                todo[digest] = None
-        return list(todo) if there.repository is not None else []
-
-    def _exists(self, plan: EntryPlan, there: TargetView, tag: str, found: Digest, wanted: Digest) -> None:
-        is_left = self.entry.existing == "report"
-        outcome = "it is left as it is" if is_left else "it is not overwritten"
-        detail = f"{outcome}: it means {found} there, and {wanted} at the source"
-        plan.problem("existing", f"{there.name}:{tag}", detail, hinders=not is_left)
-
-    def _check_owner(self, plan: EntryPlan, view: RepositoryView, there: TargetView, tag: str) -> None:
-        """Note a tag that another entry writes as well."""
-        planner = self.planner
-        if len(planner.writers.get(there.name, ())) < 2:
-            return
-        mine = self.index, f"{place_of(view.source)}:{tag}"
-        first = planner.owners.setdefault((there.name, tag), mine)
-        if first != mine and first[0] != self.index:
-            detail = f"{first[1]} and {mine[1]} are both copied there"
-            plan.problem("collision", f"{there.name}:{tag}", detail)
-
     async def _to_delete(self, view: RepositoryView, there: TargetView) -> dict[str, Digest | None]:
         """The target's tags that the source no longer has, and what they mean. # network
 
         One that cannot be looked up means None.
         """
-        if len({index for index, _ in self.planner.writers.get(there.name, ())}) > 1:
+        if self.planner.writers.are_several(there.name):
             # Tags of other entries are not this source's to miss.
             if self.entry.deletes.mode != "off" and not self._has_told_of_shared:
                 self._has_told_of_shared = True
