@@ -146,7 +146,7 @@ def test_a_token_outlives_a_restart(
     token = cloud.token()
     cloud.process.stop()
     again = start_devcloud(tmp_path / "cloud", inventory(registries), closing, port=cloud.port)
-    assert again.info == cloud.info
+    assert {**again.info, "page": ""} == {**cloud.info, "page": ""}  # the page's link has a new key
     assert again.ask("GET", "/subscriptions", headers=bearer(token))[0] == 200
 
 

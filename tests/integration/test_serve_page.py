@@ -1,10 +1,10 @@
-"""The status page in headless Chromium, with scripts and without, while an import runs."""
+"""The status page in headless Chromium, by the link of ``--dev``, while an import runs."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,26 +14,22 @@ import pytest
 from crossdock.imagebuilder import ImageBuilder
 from crossdock_testing.faultproxy import FaultProxy
 from crossdock_testing.faults import Break, Fault
+from support.chromium import chromium
 from support.docker_registry import DockerRegistry
 from support.images import one_layer_image, push
-from support.process import require, wait_until
-from support.service import GROUP, SUBSCRIPTION, Service, registry_path, start_service
+from support.process import wait_until
+from support.service import GROUP, SUBSCRIPTION, Service, registry_path, start_dev_service
 
 pytestmark = pytest.mark.real
 
 LAYER = 4_000_000
-FLAGS = (
-    *(
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-sync",
-    ),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    "--ignore-certificate-errors",
-)
+TOKEN = {"Authorization": "Bearer of-the-test"}
+SETTINGS = {
+    "identity": {"tokens": [{"name": "test", "sha256": hashlib.sha256(b"of-the-test").hexdigest()}]},
+    "principals": [
+        {"id": "test", "roles": [{"actions": ["importImage", "read", "pull"], "registries": ["*"]}]}
+    ],
+}
 
 
 @pytest.fixture
@@ -45,46 +41,27 @@ def service(source_faults: FaultProxy, target: DockerRegistry, tmp_path: Path, c
             {"name": "mysource", "login_server": source_faults.host, **entry},
         ]
     }
-    started = start_service(tmp_path / "service", inventory)
+    started = start_dev_service(tmp_path / "service", inventory, {}, SETTINGS)
     closing.callback(started.process.stop)
     return started
 
 
-def browse(folder: Path, url: str, *, scripts: bool = True) -> str:
-    """The page's DOM after some seconds of its scripts' time."""
-    profile = folder / f"profile{len(list(folder.iterdir()))}"
-    (profile / "Default").mkdir(parents=True)
-    settings = {"profile": {"default_content_setting_values": {"javascript": 1 if scripts else 2}}}
-    (profile / "Default" / "Preferences").write_text(json.dumps(settings))
-    command = [
-        require("chromium"),
-        *FLAGS,
-        f"--user-data-dir={profile}",
-        "--virtual-time-budget=4000",
-        "--dump-dom",
-        url,
-    ]
-    done = subprocess.run(command, capture_output=True, timeout=90, check=True, env={"HOME": str(folder)})
-    return done.stdout.decode()
-
-
 def start_import(service: Service, source: FaultProxy, image: str) -> str:
+    """Start an import; its own path."""
     body = {"source": {"registryUri": source.host, "sourceImage": image}}
-    status, headers, _ = service.ask("POST", registry_path("myregistry", "importImage"), body)
+    status, headers, _ = service.ask("POST", registry_path("myregistry", "importImage"), body, TOKEN)
     assert status == 202
-    return headers["location"]
+    return "/imports/" + headers["location"].partition("registries-")[2].partition("?")[0]
 
 
-def shown(service: Service, location: str) -> dict[str, Any]:
-    """The import as our own paths have it."""
-    own = location.partition("registries-")[2].partition("?")[0]
-    status, _, document = service.ask("GET", f"/imports/{own}")
+def shown(service: Service, path: str) -> dict[str, Any]:
+    status, _, document = service.ask("GET", path, headers=TOKEN)
     assert status == 200
     assert isinstance(document, dict)
     return document
 
 
-def test_a_running_import_is_shown_live_and_cancelled(
+async def test_imports_are_shown_live_and_cancelled_by_a_button(
     service: Service,
     source_faults: FaultProxy,
     source: DockerRegistry,
@@ -95,37 +72,47 @@ def test_a_running_import_is_shown_live_and_cancelled(
 ) -> None:
     push(source.remote, repository, builder, one_layer_image(builder, LAYER)[0], "v1")
     source_faults.add(Fault(lambda r: r.is_blob_get(), times=None, breaks=Break("stall", at=2_500_000)))
-    location = start_import(service, source_faults, f"{repository}:v1")
-    wait_until(lambda: shown(service, location)["progress"]["bytes"] > 1_000_000, "bytes that moved")
-    page = browse(tmp_path, service.url)
-    assert f"{source_faults.host}/{repository}:v1" in page
-    assert '<p id="live" class="">live</p>' in page
-    assert '<tr class="running"' in page
-    assert "<progress aria-label" in page
-    assert "of 3.8 MiB" in page
-    status, _, document = service.ask("DELETE", shown(service, location)["url"])
-    assert (status, document["state"]) == (200, "Canceled")
-    status, headers, document = service.ask("GET", location)
-    assert (status, document["error"]["code"]) == (409, "OperationCanceled")
-    assert "retry-after" not in headers
-    assert '<tr class="canceled"' in browse(tmp_path, service.url)
+    failed = start_import(service, source_faults, f"{repository}:missing")
+    wait_until(lambda: shown(service, failed)["state"] == "Failed", "an import that fails")
+    path = start_import(service, source_faults, f"{repository}:v1")
+    wait_until(lambda: shown(service, path)["progress"]["bytes"] > 1_000_000, "bytes that moved")
+    link = json.loads((service.log.parent / "info.json").read_text())["page"]
+    assert f"status page, on this machine: {link}\n" in service.log.read_text()
+    async with chromium(tmp_path) as browser:
+        await browser.open(link)
+        assert await browser.run("location.href") == f"{service.url}/"  # without the key
+        await browser.until("document.getElementById('live').textContent.endsWith(', live')")
+        page = await browser.until("document.querySelector('tr.running')?.outerHTML")
+        assert f"{source_faults.host}/{repository}:v1" in page
+        assert "of 3.8 MiB" in page
+        for name in ("accepted", "waited", "started"):
+            assert f"<dt>{name}</dt>" in page
+        assert "ManifestUnknown" in await browser.run("document.querySelector('tr.failed').innerText")
+        await browser.picture("service", 1280)
+        await browser.picture("service", 390)
+        await browser.run("document.querySelector('[name=q]').value = ':missing'")
+        await browser.run("document.getElementById('filter').dispatchEvent(new Event('input'))")
+        await browser.until("location.search === '?q=%3Amissing' && !document.querySelector('tr.running')")
+        await browser.open(service.url)
+        await browser.run("document.querySelector('tr.running summary').click()")
+        await browser.run("document.querySelector('tr.running .cancel button').click()")
+        await browser.until("document.querySelector('tr.canceled') && location.search.startsWith('?import=')")
+        await browser.picture("service-import", 390)
+        await browser.ask("Emulation.setScriptExecutionDisabled", value=True)
+        await browser.open(service.url)
+        assert 'http-equiv="refresh"' in await browser.run("document.head.innerHTML")
+        assert "ManifestUnknown" in await browser.run("document.querySelector('tr.failed').innerText")
+        assert {each.partition("/?")[0] for each in browser.requested if "://" in each} >= {service.url}
+        assert [
+            each for each in browser.requested if not each.startswith((service.url, "data:", "about:"))
+        ] == []
+    assert shown(service, path)["state"] == "Canceled"
     assert target.remote.tags(repository) == []
 
 
-def test_without_scripts_the_table_is_there_and_loads_itself_again(
-    service: Service, source_faults: FaultProxy, repository: str, tmp_path: Path
-) -> None:
-    location = start_import(service, source_faults, f"{repository}:missing")
-    wait_until(lambda: shown(service, location)["state"] == "Failed", "an import that fails")
-    page = browse(tmp_path, service.url, scripts=False)
-    assert '<p id="live"></p>' in page
-    assert '<meta http-equiv="refresh" content="5">' in page
-    assert '<tr class="failed"' in page
-    assert "<summary>ManifestUnknown</summary>" in page
-
-
 def test_the_page_may_load_nothing_but_its_own(service: Service) -> None:
-    _, headers, _ = service.ask("GET", "/")
+    status, headers, _ = service.ask("GET", "/", headers=TOKEN)
+    assert status == 200
     policy = headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy

@@ -158,7 +158,7 @@ class Totals:
         now = self._clock()
         if self._samples:
             self._limits.append((now, self._limit_since(self._samples[-1][0], now)))
-        self._samples.append((now, self._moved_here))
+        self._samples.append((now, self.bytes_here))
         for copy in self._running.values():
             copy.look(now)
         self._timer = asyncio.get_running_loop().call_later(SAMPLE_S, self._sample)
@@ -205,6 +205,11 @@ class Totals:
     def bytes_done(self) -> int:
         """Bytes sent to the target, of blobs done and under way."""
         return sum(each.bytes_sent for each in self._tallies())
+
+    @property
+    def bytes_here(self) -> int:
+        """Bytes that this run has sent: `bytes_done` without those of uploads that it resumed."""
+        return self.bytes_done - sum(each.bytes_held for each in self._tallies())
 
     @property
     def bytes_skipped(self) -> int:
@@ -254,10 +259,10 @@ class Totals:
     def bytes_per_second(self) -> float:
         """Over the last 8 seconds; of the whole run once it has ended."""
         if self._stopped_at is not None:
-            return self._moved_here / self.seconds if self.seconds > 0 else 0.0
+            return self.bytes_here / self.seconds if self.seconds > 0 else 0.0
         now, samples = self._clock(), tuple(self._samples)
         at, sent = next((each for each in samples if now - each[0] <= WINDOW_S), (now, 0))
-        return max(0.0, (self._moved_here - sent) / (now - at)) if now > at else 0.0
+        return max(0.0, (self.bytes_here - sent) / (now - at)) if now > at else 0.0
 
     @property
     def seconds_left(self) -> float | None:
@@ -278,11 +283,6 @@ class Totals:
         begun = self.images_done + self.images_failed + len(running)
         is_whole = self.is_listed and begun >= self.images_found
         return is_whole and all(each.tally.is_planned for each in running)
-
-    @property
-    def _moved_here(self) -> int:
-        """Bytes that this run has sent: without those of uploads that it resumed."""
-        return self.bytes_done - sum(each.bytes_held for each in self._tallies())
 
     @property
     def requests(self) -> int:

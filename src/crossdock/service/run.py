@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -33,8 +33,10 @@ from crossdock.service.identity.tokens import Identity
 from crossdock.service.operations.imports import Imports
 from crossdock.service.reload import SettingsReload
 from crossdock.service.web.app import make_app
+from crossdock.service.web.ends import Ends
 from crossdock.service.web.metrics import Metrics
-from crossdock.service.web.service import Service
+from crossdock.service.web.pageaccess import LINK_KEY
+from crossdock.service.web.service import PageLink, Service
 from crossdock.tasks import stop
 
 if TYPE_CHECKING:
@@ -47,6 +49,10 @@ CONNECTIONS = 2000
 FIELD_SIZE = 16 * 1024  # bytes of a header; a token of Entra ID with 200 groups takes about 12 KiB
 SUBSCRIPTION = "00000000-0000-0000-0000-000000000001"
 GROUP = "crossdock"
+
+
+Ready = Callable[[str, str], None]
+"""Called once connections are accepted: with the URL, and the link that opens the status page."""
 
 
 class ServiceOptions(Struct, frozen=True, kw_only=True):
@@ -63,8 +69,8 @@ class ServiceOptions(Struct, frozen=True, kw_only=True):
     dev_info: Path | None = None  # file for the instructions to log in there
 
 
-def run(options: ServiceOptions, environ: Mapping[str, str], ready: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM; `ready` gets the URL once connections are accepted. Blocks.
+def run(options: ServiceOptions, environ: Mapping[str, str], ready: Ready) -> None:
+    """Serve until SIGINT or SIGTERM. Blocks.
 
     Raises `InvalidOption`, `StoreError`.
     """
@@ -149,7 +155,7 @@ async def _serve(
     options: ServiceOptions,
     cloud: DevCloud | None,
     environ: Mapping[str, str],
-    ready: Callable[[str], None],
+    ready: Ready,
 ) -> None:
     host, port = parse_listen(options.listen)
     tls = ServerTls(str(options.cert) if options.cert else None, str(options.key) if options.key else None)
@@ -168,6 +174,7 @@ async def _serve(
             guard=guard,
             rate=RateLimit(settings.limits.requests_per_minute),
             metrics=Metrics(),
+            ends=Ends(inventory, settings.sources.allow),
             public_url=settings.public_url,
             scheme="https" if _has_proxy(options) else scheme,
             hosts=_hosts(host, settings),
@@ -181,11 +188,14 @@ async def _serve(
         reload_on_hangup(stopped, reloads)
 
         def on_ready(port: int) -> None:
+            page = ""
             if cloud is not None:
-                cloud.open(port, service.identity)
+                base = cloud.open(port, service.identity)
+                service.link = PageLink.of(cloud.principal)
+                page = f"{base}/?{urlencode({LINK_KEY: service.link.key})}"
                 if options.dev_info is not None:
-                    cloud.write_info(options.dev_info, inventory)
-            ready(f"{scheme}://{shown_address(host, port)}")
+                    cloud.write_info(options.dev_info, inventory, page)
+            ready(f"{scheme}://{shown_address(host, port)}", page)
 
         serving = asyncio.create_task(
             serve_app(

@@ -77,11 +77,14 @@ class Progress(Struct, kw_only=True):
     """Progress of an import. Sizes in bytes, rates in bytes per second."""
 
     manifests: dict[str, str] = field(default_factory=dict)  # repo:tag or repo@digest → Pending, Succeeded
-    bytes: int = 0  # copied by this import
+    bytes: int = 0  # moved by this import, since it was last started
     present: int = 0  # at the target: copied, mounted or already present
     total: int = 0  # of all blobs found so far
     rate: float = 0.0
     blob: str = ""  # a digest that is being copied
+    in_flight: int = 0  # sent, of blobs that are not complete at the target
+    retries: dict[str, int] = field(default_factory=dict)  # by side
+    limited_by: str = ""  # as `Totals.limited_by`
 
 
 class Operation(Struct, kw_only=True):

@@ -41,6 +41,20 @@ def test_principals_take_turns_and_each_keeps_its_order() -> None:
     assert one_at_a_time(queue) == ["A1", "B1", "C1", "A2", "B2", "A3", "A4"]
 
 
+def test_a_waiting_job_says_what_it_waits_for() -> None:
+    queue = FairQueue(at_once=2, per_registry=1, length=100)
+    for each in (job("A1", "a", "t"), job("A2", "a", "u"), job("B1", "b"), job("C1", "c")):
+        queue.add(each)
+    assert queue.reasons("A1") == []
+    assert started(queue) == ["A1", "B1"]
+    assert queue.reasons("A1") == []  # it runs
+    assert queue.reasons("A2") == ["a, where 1 import runs", "one of 2 places for imports"]
+    assert queue.reasons("C1") == ["one of 2 places for imports"]
+    queue.set_aside("B1", frozenset())
+    assert queue.reasons("C1") == []
+    assert queue.reasons("unknown") == []
+
+
 def test_a_latecomer_does_not_wait_for_all_that_came_before() -> None:
     queue = FairQueue(at_once=1, per_registry=1, length=100)
     for number in range(50):

@@ -37,7 +37,7 @@ def test_off_loopback_it_needs_identities_and_a_certificate(
         inventory=Inventory(), listen=f"{host}:0", cert=cert, state=tmp_path, settings=settings
     )
     with pytest.raises(InvalidOption, match=words):
-        run(options, {}, lambda url: pytest.fail("it listens"))
+        run(options, {}, lambda url, page: pytest.fail("it listens"))
 
 
 class _Listening(Exception):
@@ -50,7 +50,8 @@ class _Listening(Exception):
 def test_off_loopback_it_needs_no_certificate_when_tls_is_ended_elsewhere(
     settings: Settings, by_flag: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def ready(url: str) -> None:
+    def ready(url: str, page: str) -> None:
+        assert not page
         assert url.startswith("http://0.0.0.0:")
         raise _Listening
 

@@ -90,7 +90,13 @@ def run(namespace: argparse.Namespace) -> int:
         dev_info=namespace.dev_info,
     )
     try:
-        service.run(options, os.environ, lambda url: print_result(f"serving imports at {url}"))
+        service.run(options, os.environ, _print_ready)
     except StoreError as error:
         raise InvalidOption(str(error), advice=error.advice) from error
     return ExitCode.DONE
+
+
+def _print_ready(url: str, page: str) -> None:
+    print_result(f"serving imports at {url}")
+    if page:
+        print_result(f"status page, on this machine: {page}")

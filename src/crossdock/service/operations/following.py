@@ -6,7 +6,7 @@ from itertools import islice
 
 from crossdock.acr.comparing import FoundSource
 from crossdock.acr.plan import ImportPlan
-from crossdock.events import CopyStarted, Event, ManifestDone
+from crossdock.events import BlobDone, BlobPlanned, CopyStarted, Event, ManifestDone, Retrying
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.reference import Reference
 from crossdock.runs.totals import Totals
@@ -28,6 +28,7 @@ class Following:
         self._targets = {str(each): each for each in plan.targets}
         self._totals = totals
         self._repository = ""  # of the current copy
+        self._missing: set[str] = set()  # blobs that the target does not have yet
 
     def found(self, source: FoundSource) -> None:
         """The source has been resolved; nothing has been copied yet."""
@@ -45,22 +46,50 @@ class Following:
             self._repository = event.target.partition("/")[2].partition("@")[0].partition(":")[0]
         elif type(event) is ManifestDone:
             self._done(f"{self._repository}@{event.digest}")
-        progress, totals = self._progress, self._totals
-        progress.bytes = totals.bytes_done
-        progress.present = progress.bytes + totals.bytes_skipped + totals.bytes_mounted
+        elif type(event) is BlobPlanned:
+            self._missing.add(event.digest)
+        elif type(event) is BlobDone:
+            self._missing.discard(event.digest)
+        elif type(event) is Retrying:
+            retries = self._progress.retries
+            retries[event.side] = retries.get(event.side, 0) + 1
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take the figures as they are now: nothing happens while an import waits."""
+        progress, totals, moving = self._progress, self._totals, self._totals.moving
+        progress.bytes = totals.bytes_here
+        progress.present = totals.bytes_done + totals.bytes_skipped + totals.bytes_mounted
         progress.total = totals.bytes_found
         progress.rate = totals.bytes_per_second
-        progress.blob = str(next((each.digest for each in totals.moving), ""))  # msgspec encodes no subclass
+        progress.blob = str(next((each.digest for each in moving), ""))  # msgspec encodes no subclass
+        progress.in_flight = sum(each.sent for each in moving)
+        progress.limited_by = totals.limited_by or ""
+
+    @property
+    def moving(self) -> list[str]:
+        """Digests of the blobs under way."""
+        return [each.digest for each in self._totals.moving]
+
+    def awaits(self, other: Following) -> str:
+        """A blob that this import needs and the other one copies; empty if it copies something itself."""
+        if self._totals.moving:
+            return ""
+        return next((each for each in other.moving if each in self._missing), "")
 
     def all_done(self) -> None:
         """The import has succeeded."""
         for entry in self._progress.manifests:
             self._done(entry)
-        self._progress.rate, self._progress.blob = 0.0, ""
 
     def _done(self, entry: str) -> None:
         if entry in self._progress.manifests:
             self._progress.manifests[entry] = "Succeeded"
+
+
+def quiet(progress: Progress) -> None:
+    """Nothing moves any more."""
+    progress.rate, progress.blob, progress.in_flight, progress.limited_by = 0.0, "", 0, ""
 
 
 def _tagged(reference: Reference) -> str:

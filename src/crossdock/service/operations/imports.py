@@ -42,7 +42,7 @@ from crossdock.options import CopyOptions
 from crossdock.service import audit
 from crossdock.service.config import Settings
 from crossdock.service.operations import pace
-from crossdock.service.operations.following import Following
+from crossdock.service.operations.following import Following, quiet
 from crossdock.service.operations.pace import Pace, Work
 from crossdock.service.operations.queue import FairQueue, Job
 from crossdock.service.operations.saving import PERIOD_S, Saving
@@ -76,6 +76,7 @@ class _Active:
     operation: Operation
     plan: ImportPlan | None = None  # None if it could not be made after a restart; the import then fails
     mark: bytes | None = None
+    following: Following | None = None  # while it runs
     task: asyncio.Task[None] | None = None  # runs the import, or ends it
     is_unwanted: bool = False  # a caller cancelled it
 
@@ -186,14 +187,33 @@ class Imports:
         """The operation with this id. Raises `StoreError`."""
         wanted = operation_id.lower()
         active = self._active.get(wanted)
+        if active is not None and active.following is not None:
+            active.following.refresh()
         found = active.operation if active else self._recent.get(wanted) or self._store.find(wanted)
         return found if found is not None and self._is_kept(found) else None
 
     def all(self) -> list[Operation]:
         """All open operations and the `RECENT` last ended ones, the newest first."""
+        for each in self._active.values():
+            if each.following is not None:
+                each.following.refresh()
         ended = filter(self._is_kept, self._recent.values())
         open_ = (each.operation for each in self._active.values())
         return sorted([*ended, *open_], key=lambda each: -each.created)
+
+    def waits_for(self, operation: Operation) -> str:
+        """What an open import waits for, in words; empty if nothing is known to hold it up."""
+        active = self._active.get(operation.id)
+        if active is None:
+            return ""
+        if operation.state == "Accepted":
+            return ", and ".join(self._queue.reasons(operation.id))
+        others = [each for each in self._active.values() if each is not active]
+        for other in others if active.following else ():
+            assert active.following is not None
+            if other.following and (digest := active.following.awaits(other.following)):
+                return f"{digest[:19]}, which another import copies"
+        return operation.progress.limited_by
 
     async def check(self) -> None:
         """Raise `StoreError` unless imports can be stored now."""
@@ -313,7 +333,7 @@ class Imports:
         """Queue an import that an earlier process did not finish; end it if that is impossible."""
         operation, order = unfinished.operation, unfinished.operation.order
         operation.state = "Accepted"
-        operation.progress.rate, operation.progress.blob = 0.0, ""
+        quiet(operation.progress)
         active = self._activate(_Active(operation=operation, mark=unfinished.mark))
         if unfinished.mark is not None:
             self._marks[unfinished.mark] = active
@@ -395,7 +415,7 @@ class Imports:
             by_login=operation.order.by_login,
             on_found=found,
         )
-        following = Following(operation.progress, plan, importing.totals)
+        following = active.following = Following(operation.progress, plan, importing.totals)
         now = asyncio.get_running_loop().time
         bound = asyncio.timeout(pace.STALL_S)
         due = pace.STALL_WORK
@@ -425,6 +445,10 @@ class Imports:
     async def _end(self, active: _Active, error: BaseException | None) -> None:
         """End the import. Its end is stored when this returns, unless the service stops."""
         operation = active.operation
+        if active.following is not None:
+            active.following.refresh()
+            active.following = None
+        quiet(operation.progress)
         if error is not None:
             operation.problem = problem_of(
                 error, registry=str(operation.order.registry), operation=f"registries-{operation.id}"

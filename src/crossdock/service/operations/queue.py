@@ -90,6 +90,24 @@ class FairQueue:
                 return job
         return None
 
+    def reasons(self, job_id: str) -> list[str]:
+        """What a waiting job waits for, in words; empty for a job that does not wait, or is next."""
+        job = next((jobs[job_id] for jobs in self._waiting.values() if job_id in jobs), None)
+        if job is None:
+            return []
+        users = self._users()
+        found = [
+            f"{each}, where {_imports(len(users[each]))}"
+            for each in sorted(job.registries)
+            if not self._has_room(job, users.get(each, []))
+        ]
+        if len(self._running) - len(self._aside) >= self._at_once:
+            found.append(f"one of {self._at_once} places for imports")
+        aside = sum(self._running[each].principal == job.principal for each in self._aside)
+        if aside >= MOST_ASIDE * self._at_once:
+            found.append(f"slow imports of the same caller, of which {aside} run")
+        return found
+
     def remove(self, job_id: str) -> None:
         """Remove a job that has ended, or will not run."""
         self._aside.pop(job_id, None)
@@ -128,3 +146,7 @@ class FairQueue:
         if len(users) < self._per_registry:
             return True
         return all(each.id in self._aside and each.principal != job.principal for each in users)
+
+
+def _imports(count: int) -> str:
+    return "1 import runs" if count == 1 else f"{count} imports run"

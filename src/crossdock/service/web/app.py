@@ -17,7 +17,7 @@ from crossdock.protocol.redirect import is_loopback
 from crossdock.service import audit
 from crossdock.service.problems import Refused, problem_of, refuse
 from crossdock.service.values import Principal, Problem
-from crossdock.service.web import page
+from crossdock.service.web import pageaccess
 from crossdock.service.web.arm import VERSIONS
 from crossdock.service.web.imports import MAX_BODY
 from crossdock.service.web.metrics import Metrics
@@ -106,7 +106,7 @@ class _Exchange:
             case "open":
                 return NOBODY
             case "page":
-                return await page.authenticate(identity, sent)
+                return await pageaccess.authenticate(self._service, self._request)
             case "bearer":
                 return await identity.authenticate(sent)
 
@@ -142,6 +142,13 @@ class _Exchange:
         self._problem = problem
         if self._route is not None and self._route.is_audited:
             self._audit(problem)
+        is_page = self._route is not None and self._route.guard == "page"
+        if is_page and problem.status == 401 and "text/html" in self._request.headers.get("Accept", ""):
+            html = {
+                "Content-Type": "text/html; charset=utf-8",
+                "Content-Security-Policy": "default-src 'none'",
+            }
+            return Reply(pageaccess.refusal(problem), problem.status, {**(headers or {}), **html})
         return Reply(problem.as_dict(), problem.status, headers or {})
 
     def _audit(self, problem: Problem) -> None:

@@ -30,4 +30,5 @@ async def metrics(service: Service, call: Call) -> Reply:
             "AuthorizationFailed",
             f"The client '{caller.name or caller.id}' may read no registry, and so no metrics.",
         )
-    return Reply(service.metrics.render(service.imports.all()), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    text = service.metrics.render(service.imports.all(), service.ends.labels)
+    return Reply(text, headers={"Content-Type": CONTENT_TYPE_LATEST})

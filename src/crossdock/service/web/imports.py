@@ -35,7 +35,7 @@ async def import_image(service: Service, call: Call) -> Reply:
     service.rights.check(call.principal, "importImage", target)
     if service.is_stopping:
         refuse(503, "ServiceStopping", "The service is stopping and accepts no new imports; retry soon.")
-    body = await _body(call.request)
+    body = await read_body(call.request)
     try:
         wanted = ImportRequest.from_json(body)
     except InvalidInput as error:
@@ -96,19 +96,24 @@ async def list_imports(service: Service, call: Call) -> Document:
 
 async def one_import(service: Service, call: Call) -> Document:
     """One import."""
-    operation, _ = _found(service, call)
+    operation, _ = find_import(service, call)
     return import_document(operation, call.base)
 
 
 async def cancel_import(service: Service, call: Call) -> Document:
     """Cancel an import. One that has ended is not changed."""
-    operation, target = _found(service, call)
+    operation, target = find_import(service, call)
+    return import_document(await cancel(service, call, operation, target), call.base)
+
+
+async def cancel(service: Service, call: Call, operation: Operation, target: Entry | None) -> Operation:
+    """Cancel what `find_import` found. Raises `Refused` if the caller may not."""
     if target is not None and not is_own(operation, call.principal):
         service.rights.check(call.principal, "importImage", target)
-    return import_document(await service.imports.cancel(operation.id) or operation, call.base)
+    return await service.imports.cancel(operation.id) or operation
 
 
-def _found(service: Service, call: Call) -> tuple[Operation, Entry | None]:
+def find_import(service: Service, call: Call) -> tuple[Operation, Entry | None]:
     """The import that the path names, and its target. Raises `Refused`."""
     operation = service.imports.find(arm.import_id(call.values["importId"]))
     if operation is None:
@@ -145,7 +150,8 @@ def _accepted(call: Call, operation: Operation, target: Entry | None, body: Docu
     )
 
 
-async def _body(request: web.Request) -> bytes:
+async def read_body(request: web.Request) -> bytes:
+    """The body of a request. Raises `Refused` for one that is too large or too slow."""
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
             return await request.read()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter as Count
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -15,6 +15,10 @@ from crossdock.service.values import ENDED, Operation, State
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _REQUEST_SECONDS = (0.001, 0.005, 0.025, 0.1, 0.25, 1.0, 5.0, 30.0)
 _IMPORT_SECONDS = (0.5, 1, 5, 15, 60, 300, 900, 3600, 14400)
+
+
+Ends = Callable[[Operation], tuple[str, str]]
+"""The labels of an import's source and target registry."""
 
 
 class Metrics:
@@ -40,7 +44,32 @@ class Metrics:
         )
         self._imports = Gauge("crossdock_imports", "Known imports.", ("state",), registry=self._registry)
         self._queued = Gauge("crossdock_imports_queued", "Imports waiting to run.", registry=self._registry)
-        self._bytes = Counter("crossdock_import_bytes", "Bytes moved by imports.", registry=self._registry)
+        self._age = Gauge(
+            "crossdock_imports_queue_age_seconds",
+            "Seconds that the import which has waited longest has waited.",
+            registry=self._registry,
+        )
+        self._running = Gauge(
+            "crossdock_imports_in_flight",
+            "Running imports from or to a registry.",
+            ("registry",),
+            registry=self._registry,
+        )
+        self._in_flight = Gauge(
+            "crossdock_import_bytes_in_flight",
+            "Bytes sent to a registry, of blobs that are not complete there.",
+            ("registry",),
+            registry=self._registry,
+        )
+        self._bytes = Counter(
+            "crossdock_import_bytes", "Bytes moved to a registry.", ("registry",), registry=self._registry
+        )
+        self._retries = Counter(
+            "crossdock_import_retries",
+            "Requests to a registry that failed and were sent again.",
+            ("registry",),
+            registry=self._registry,
+        )
         self._ended = Histogram(
             "crossdock_import_seconds",
             "Seconds that imports ran which ended since the start.",
@@ -52,7 +81,7 @@ class Metrics:
         info.labels(__version__).set(1)
         for state in ENDED:
             self._ended.labels(state)
-        self._moved: dict[str, int] = {}  # operation → counted bytes
+        self._seen: dict[tuple[str, str], int] = {}  # operation and side, or "bytes" → what was counted
         self._counted: set[str] = set()  # operations whose end has been counted
 
     def responded(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -60,26 +89,45 @@ class Metrics:
         self._requests.labels(method if method in _METHODS else "other", route, str(status)).inc()
         self._durations.labels(route).observe(seconds)
 
-    def render(self, operations: Sequence[Operation]) -> bytes:
+    def render(self, operations: Sequence[Operation], ends: Ends) -> bytes:
         """The metrics as text of `CONTENT_TYPE_LATEST`, given all known `operations`."""
-        self._look_at(operations)
+        self._look_at(operations, ends)
         return generate_latest(self._registry)
 
-    def _look_at(self, operations: Sequence[Operation]) -> None:
+    def _look_at(self, operations: Sequence[Operation], ends: Ends) -> None:
         states = Count(each.state for each in operations)
         for state in get_args(State):
             self._imports.labels(state).set(states[state])
         self._queued.set(states["Accepted"])
+        now = time.time()
+        self._age.set(max((now - each.created for each in operations if each.state == "Accepted"), default=0))
+        running: Count[str] = Count()
+        in_flight: Count[str] = Count()
         for each in operations:
-            before = self._moved.get(each.id, 0 if each.ended == 0 or each.ended >= self._since else None)
-            now = each.progress.bytes
-            if before is not None and now > before:
-                self._bytes.inc(now - before)
-            self._moved[each.id] = now
+            sides = dict(zip(("source", "target"), ends(each), strict=True))
+            target, progress = sides["target"], each.progress
+            for registry in set(sides.values()):
+                running[registry] += each.state == "Running"
+            in_flight[target] += progress.in_flight
+            is_new = not each.ended or each.ended >= self._since
+            self._add(self._bytes.labels(target), (each.id, "bytes"), progress.bytes, is_new)
+            for side, registry in sides.items():
+                count = progress.retries.get(side, 0)
+                self._add(self._retries.labels(registry), (each.id, side), count, is_new)
             if each.state in ENDED and each.id not in self._counted:
                 self._counted.add(each.id)
-                if each.ended >= self._since:
+                if is_new:
                     self._ended.labels(each.state).observe(each.ended - (each.started or each.ended))
+        for registry in running:
+            self._running.labels(registry).set(running[registry])
+            self._in_flight.labels(registry).set(in_flight[registry])
         known = {each.id for each in operations}
         self._counted &= known
-        self._moved = {key: value for key, value in self._moved.items() if key in known}
+        self._seen = {key: count for key, count in self._seen.items() if key[0] in known}
+
+    def _add(self, counter: Counter, key: tuple[str, str], now: int, is_new: bool) -> None:
+        """Add what was not counted yet of a figure that stands at `now`; of an old import nothing."""
+        before = self._seen.get(key, 0 if is_new else now)
+        if now > before:
+            counter.inc(now - before)
+        self._seen[key] = now

@@ -7,19 +7,29 @@ const TIMEOUT_MS = 10000;
 
 const live = document.getElementById("live");
 const signature = live.textContent;
+const filter = document.getElementById("filter");
 
 async function refresh() {
-  const answer = await fetch("./", { credentials: "same-origin", signal: AbortSignal.timeout(TIMEOUT_MS) });
+  const asked = location.search;
+  const answer = await fetch(`./${asked}`, {
+    credentials: "same-origin",
+    signal: AbortSignal.timeout(TIMEOUT_MS),
+  });
   if (!answer.ok) {
     throw new Error(`the service answered ${answer.status}`);
   }
   const next = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("imports");
   const shown = document.getElementById("imports");
-  for (const each of shown.querySelectorAll("tr[id] details[open]")) {
-    next.querySelector(`#${CSS.escape(each.closest("tr").id)} details`)?.setAttribute("open", "");
+  if (asked !== location.search || !document.getSelection().isCollapsed) {
+    return; // another filter meanwhile, or somebody copies text
   }
-  if (!shown.contains(document.activeElement) && document.getSelection().isCollapsed) {
-    shown.replaceWith(next); // not under the cursor of somebody who reads or copies
+  for (const each of shown.querySelectorAll("details[id]")) {
+    next.querySelector(`#${CSS.escape(each.id)}`)?.toggleAttribute("open", each.open);
+  }
+  const focused = shown.contains(document.activeElement) ? document.activeElement.id : "";
+  shown.replaceWith(next);
+  if (focused) {
+    document.getElementById(focused)?.focus({ preventScroll: true });
   }
 }
 
@@ -34,5 +44,11 @@ async function watch() {
   }
   setTimeout(watch, document.hidden ? PAUSE_HIDDEN_MS : PAUSE_MS);
 }
+
+filter?.addEventListener("input", () => {
+  const wanted = new URLSearchParams([...new FormData(filter)].filter(([, value]) => value));
+  history.replaceState(null, "", wanted.size ? `?${wanted}` : "./");
+  refresh().catch(() => {});
+});
 
 watch();

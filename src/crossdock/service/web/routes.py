@@ -195,6 +195,16 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route("GET", "/metrics", health.metrics, "metrics", "Metrics in Prometheus's text format", "text/plain"),
     Route("GET", "/", page.page, "page", "The status page", "text/html", guard="page", is_poll=True),
+    Route(
+        "POST",
+        "/imports/{importId}/cancel",
+        page.cancel_by_button,
+        "cancel-by-button",
+        "Cancel an import by the status page's button",
+        guard="page",
+        statuses=(303,),
+        errors=_NO_IMPORT | {403: "The button is not of the page as it is now, or the caller has no right."},
+    ),
     _open("GET", "/page.css", page.style, "page-style", "Its style sheet", "text/css"),
     _open("GET", "/page.js", page.script, "page-script", "Its script", "text/javascript"),
 )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from aiohttp import web
-from msgspec import Struct
+from msgspec import Struct, field
 
 from crossdock.acr.request import ImportRequest
 from crossdock.inventory.values import Entry, Inventory
@@ -16,10 +17,23 @@ from crossdock.service.identity.rights import Rights
 from crossdock.service.identity.tokens import Identity
 from crossdock.service.operations.imports import Imports
 from crossdock.service.values import Operation, Principal
+from crossdock.service.web.ends import Ends
 from crossdock.service.web.metrics import Metrics
 
 Document = dict[str, Any]
 CLIENT_REQUEST_ID = "x-ms-client-request-id"
+
+
+class PageLink(Struct, frozen=True):
+    """The link that opens the status page without a prompt: its key, and who opens it."""
+
+    key: str
+    principal: Principal
+
+    @classmethod
+    def of(cls, principal: Principal) -> PageLink:
+        """A link with a new key."""
+        return cls(secrets.token_urlsafe(32), principal)
 
 
 class Service(Struct, kw_only=True):
@@ -32,10 +46,13 @@ class Service(Struct, kw_only=True):
     guard: SourceGuard
     rate: RateLimit
     metrics: Metrics
+    ends: Ends
     public_url: str = ""  # its URL for clients, without the last slash; empty: from their Host
     scheme: str = "http"  # of that URL, if it is from their Host
     hosts: frozenset[str] = frozenset()  # the only host names it accepts; empty: any
     is_stopping: bool = False
+    link: PageLink | None = None  # of the development cloud
+    page_key: bytes = field(default_factory=lambda: secrets.token_bytes(32))  # of the page's buttons
 
     def readable(self, principal: Principal) -> list[Entry]:
         """The registries that the caller may read."""
@@ -58,6 +75,13 @@ class Service(Struct, kw_only=True):
             return True
         entry = self.inventory.find(str(operation.order.registry))
         return entry is not None and self.rights.may(principal, "read", entry)
+
+    def may_cancel(self, principal: Principal, operation: Operation) -> bool:
+        """Whether the caller may cancel an import that it may see: it started it, or may import there."""
+        if self.identity.is_open or is_own(operation, principal):
+            return True
+        entry = self.inventory.find(str(operation.order.registry))
+        return entry is None or self.rights.may(principal, "importImage", entry)
 
 
 class Call(Struct):

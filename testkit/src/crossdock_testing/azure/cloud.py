@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from crossdock.inventory.values import Inventory
 from crossdock.service.config import IdentitySettings, PrincipalSettings, Role, Settings
 from crossdock.service.identity.tokens import Identity
+from crossdock.service.values import Principal
 from crossdock_testing.azure.authority import make_certificates
 from crossdock_testing.azure.files import write_private
 from crossdock_testing.azure.provider import Provider
@@ -56,8 +57,17 @@ class DevCloud:
         identity.believe(self._provider.issuer)
         return self._provider.base
 
-    def info(self, inventory: Inventory) -> Mapping[str, Any]:
-        """Everything a script needs to log in and import. `inventory` has subscriptions and groups."""
+    @property
+    def principal(self) -> Principal:
+        """The application. Its issuer is known once the cloud is open."""
+        who, issuer = self._provider.who, self._provider.issuer.issuer
+        return Principal(id=who.object_id, name="development cloud", tenant=who.tenant, issuer=issuer)
+
+    def info(self, inventory: Inventory, page: str = "") -> Mapping[str, Any]:
+        """Everything a script needs to log in and import. `inventory` has subscriptions and groups.
+
+        `page` is the link that opens the status page.
+        """
         who, base = self._provider.who, self._provider.base
         first = inventory.registries[0] if inventory.registries else None
         return {
@@ -74,8 +84,11 @@ class DevCloud:
             "identity_endpoint": f"{base}{MSI_PATH}",
             "identity_header": who.identity_header,
             "managed_identity": who.managed_object_id,
+            "page": page,
         }
 
-    def write_info(self, path: Path, inventory: Inventory) -> None:
+    def write_info(self, path: Path, inventory: Inventory, page: str = "") -> None:
         """Write `info` as JSON, mode 0600 and atomically. Raises `StoreError`. Blocks."""
-        write_private(path, msgspec.json.format(msgspec.json.encode(self.info(inventory)), indent=2) + b"\n")
+        write_private(
+            path, msgspec.json.format(msgspec.json.encode(self.info(inventory, page)), indent=2) + b"\n"
+        )

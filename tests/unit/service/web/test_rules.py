@@ -5,18 +5,22 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import re
 import uuid
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
 from crossdock.acr.plan import ImportPlan, make_plan
 from crossdock.inventory.values import Entry, Inventory
 from crossdock.rate import RateLimit
-from crossdock.service.values import Detail, Problem, State
-from crossdock.service.web import imports
+from crossdock.service.values import Detail, Principal, Problem, State
+from crossdock.service.web import imports, pageaccess
 from crossdock.service.web.arm import VERSIONS
 from crossdock.service.web.imports import MAX_BODY
+from crossdock.service.web.pageaccess import button_token
+from crossdock.service.web.service import PageLink
 from unit.service.web.doubles import (
     BASE,
     BODY,
@@ -513,8 +517,14 @@ async def test_metrics_have_few_labels_whatever_is_asked() -> None:
         for path in ("/a", "/b", REGISTRY, REGISTRY.upper()):
             await client.request("TRACE", path)
         path = await accepted(client)
-        service.imports.all()[0].progress.bytes = 7
-        await client.get("/metrics")
+        (made,) = service.imports.all()
+        made.state, made.progress.bytes, made.progress.in_flight = "Running", 7, 5
+        made.progress.retries = {"source": 3}
+        text = await (await client.get("/metrics")).text()
+        assert 'crossdock_import_bytes_in_flight{registry="my.example.com"} 5.0' in text
+        assert 'crossdock_imports_in_flight{registry="docker.io"} 1.0' in text
+        assert 'crossdock_imports_in_flight{registry="my.example.com"} 1.0' in text
+        made.progress.in_flight = 0
         service.imports.all()[0].state, service.imports.all()[0].ended = "Succeeded", 1 << 40
         service.imports.all()[0].progress.bytes = 9
         answer = await client.get("/metrics")
@@ -522,7 +532,11 @@ async def test_metrics_have_few_labels_whatever_is_asked() -> None:
         assert answer.headers["Content-Type"].startswith("text/plain")
         assert 'crossdock_requests_total{method="other",route="none",status="404"} 2.0' in text
         assert 'crossdock_imports{state="Succeeded"} 1.0' in text
-        assert "crossdock_import_bytes_total 9.0" in text
+        assert 'crossdock_import_bytes_total{registry="my.example.com"} 9.0' in text
+        assert 'crossdock_import_retries_total{registry="docker.io"} 3.0' in text
+        assert 'crossdock_import_bytes_in_flight{registry="my.example.com"} 0.0' in text
+        assert 'crossdock_imports_in_flight{registry="docker.io"} 0.0' in text
+        assert "crossdock_imports_queue_age_seconds 0.0" in text
         assert 'crossdock_import_seconds_count{state="Succeeded"} 1.0' in text
         assert path not in text
 
@@ -554,3 +568,84 @@ async def test_head_is_get_without_its_body() -> None:
     async with client_of(make_service()) as client:
         answer = await client.head(REGISTRY)
         assert (answer.status, await answer.read()) == (200, b"")
+
+
+# -- the status page ---------------------------------------------------------------------------------------
+
+BASIC = {
+    name: {"Authorization": "Basic " + base64.b64encode(f"x:{name}-token".encode()).decode()}
+    for name in ("ci", "reader")
+}
+TOKEN = re.compile(r'name="token" value="([0-9a-f]{64})"')
+
+
+async def test_the_button_cancels_and_only_from_the_page() -> None:
+    service = make_service(identities=True)
+    async with client_of(service) as client:
+        for _ in range(2):
+            await accepted(client, bearer("ci"))
+        made, other = service.imports.all()
+        path = f"/imports/{made.id}/cancel"
+        page = await (await client.get("/", headers=BASIC["ci"], params={"import": made.id})).text()
+        (token,) = TOKEN.findall(page)
+        stolen = await (await client.get("/", headers=BASIC["ci"], params={"import": other.id})).text()
+        for wrong in ("", "0", "\udcff", *TOKEN.findall(stolen)):
+            answer = await client.post(
+                path, data=urlencode({"token": wrong}, errors="surrogateescape"), headers=BASIC["ci"]
+            )
+            assert (answer.status, made.state) == (403, "Accepted")
+        origin = BASIC["ci"] | {"Origin": "https://evil.example"}
+        assert (await client.post(path, data={"token": token}, headers=origin)).status == 403
+        assert (await client.post(path, data={"token": token})).status == 401
+        assert TOKEN.findall(await (await client.get("/", headers=BASIC["reader"])).text()) == []
+        assert (await client.post(path, data={"token": token}, headers=BASIC["reader"])).status == 403
+        own = button_token(service, Principal(id="reader", name="reader"), made)
+        answer = await client.post(path, data={"token": own}, headers=BASIC["reader"])
+        assert (answer.status, (await answer.json())["error"]["code"]) == (403, "AuthorizationFailed")
+        assert made.state == "Accepted"
+        answer = await client.post(path, data={"token": token}, headers=BASIC["ci"], allow_redirects=False)
+        assert (answer.status, answer.headers["Location"]) == (303, f"../../?import={made.id}")
+        assert (made.state, other.state) == ("Canceled", "Accepted")
+
+
+async def test_the_link_opens_the_page_on_loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = make_service(identities=True)
+    service.link = PageLink.of(Principal(id="ci", name="the cloud"))
+    query = {"key": service.link.key}
+    async with client_of(service) as client:
+        for wrong in ({}, {"key": ""}, {"key": "0"}):
+            assert (await client.get("/", params=wrong)).status == 401
+        answer = await client.get("/", params=query, allow_redirects=False)
+        assert (answer.status, answer.headers["Location"]) == (303, "./")
+        cookie, _, attributes = answer.headers["Set-Cookie"].partition("; ")
+        assert attributes == "Path=/; Secure; HttpOnly; SameSite=Strict"
+        sent = {"Cookie": cookie}
+        answer = await client.get("/", headers=sent)
+        assert (answer.status, "signed in as the cloud" in await answer.text()) == (200, True)
+        assert (await client.get("/imports", headers=sent)).status == 401  # for the page only
+        assert (await client.post(IMPORT, json=BODY, headers=sent)).status == 401
+        monkeypatch.setattr(pageaccess, "is_loopback", lambda host: False)
+        assert (await client.get("/", params=query)).status == 401
+        assert (await client.get("/", headers=sent)).status == 401
+    async with client_of(make_service(identities=True)) as client:  # without the development cloud
+        assert (await client.get("/", params=query)).status == 401
+
+
+async def test_a_browser_that_is_not_let_in_gets_a_page() -> None:
+    async with client_of(make_service(identities=True)) as client:
+        answer = await client.get("/", headers={"Accept": "text/html,*/*"})
+        assert (answer.status, answer.content_type) == (401, "text/html")
+        assert "give a token as the password" in await answer.text()
+        assert (await client.get("/")).content_type == "application/json"
+
+
+async def test_an_import_of_others_is_not_shown_by_its_link() -> None:
+    service = make_service(identities=True)
+    async with client_of(service) as client:
+        await accepted(client, bearer("ci"))
+        (made,) = service.imports.all()
+        nobody = {"Authorization": "Basic " + base64.b64encode(b"x:nobody-token").decode()}
+        for headers, status in ((BASIC["ci"], 200), (nobody, 404)):
+            answer = await client.get("/", headers=headers, params={"import": made.id})
+            assert (answer.status, made.id in await answer.text()) == (status, status == 200)
+        assert (await client.get("/", headers=BASIC["ci"], params={"import": "x"})).status == 404
