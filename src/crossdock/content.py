@@ -26,6 +26,7 @@ target              `ChecksDigests`      ``verify="target"`` hashes here, as ``s
 target              `ChecksManifests`    blobs of manifests that are present are looked for
 target              `Remembers`          nothing is taken as known
 target              `Mounts`             every missing blob is uploaded
+target              `FindsOnUpload`      a small blob is looked for before its upload
 target              `ResumesUploads`     an interrupted upload starts at byte 0
 target              `ListsReferrers`     referrers are pushed as other manifests are
 target              `HoldsImages`        it takes every manifest
@@ -299,6 +300,20 @@ class Mounts(Protocol):
 
         A session that the registry opens instead (202) is kept for the next `start_upload` of this blob or
         cancelled.
+        """
+
+
+class FindsOnUpload(Protocol):
+    """A target whose uploads find out that it has the blob already. Their sessions have a ``find``.
+
+    For small blobs that saves the request of `Target.has_blob`.
+    """
+
+    def finds_on_upload(self, descriptor: Descriptor) -> bool:
+        """Whether ``await session.find()`` of this blob's upload is to be asked, in place of `has_blob`.
+
+        It is called before the first `UploadSession.append`. True: the target has the blob, and the session
+        is done. Raises as `has_blob` does.
         """
 
 

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from crossdock.imagebuilder import Content, ImageBuilder
 from crossdock_testing.faultproxy import FaultProxy
-from crossdock_testing.faults import Seen
+from crossdock_testing.faults import Answer, Break, Fault, Seen
 from support.command import Crossdock
 from support.docker_registry import DockerRegistry
 from support.images import Graph, assert_holds, push
+from support.interrupted import start_target
+from support.push import Remote
 
 pytestmark = pytest.mark.real
 
@@ -73,7 +77,74 @@ def small_image(builder: ImageBuilder, platform: str = "linux/amd64") -> Content
     return builder.image([builder.random_layer(64 * 1024) for _ in range(5)], platform)
 
 
+@pytest.mark.parametrize("registry", ["docker-registry-2.8", "distribution-3"])
 def test_a_new_small_image(
+    pair: Pair,
+    fill: Callable[[Content, str], Graph],
+    builder: ImageBuilder,
+    fault_proxy: Callable[..., FaultProxy],
+    repository: str,
+    registry: str,
+    tmp_path: Path,
+    closing: ExitStack,
+) -> None:
+    host = start_target(registry, tmp_path / "target", closing)
+    pair.target = fault_proxy(host)
+    graph = fill(small_image(builder), "v1")
+    at_source, at_target = pair.copy()
+    assert at_source == {"HEAD manifest by tag": 1, "GET manifest by digest": 1, "GET blob": 6}
+    assert at_target == {
+        "GET manifest by tag": 1,
+        "POST mount": 6,
+        "PUT upload": 6,
+        "PUT manifest by tag": 1,
+    }
+    assert at_source.total() + at_target.total() == 22
+    assert_holds(Remote(host), repository, "v1", graph)
+
+
+def test_a_new_small_image_for_a_registry_that_says_that_the_repository_is_new(
+    pair: Pair,
+    fill: Callable[[Content, str], Graph],
+    builder: ImageBuilder,
+    fault_proxy: Callable[..., FaultProxy],
+    repository: str,
+    tmp_path: Path,
+    closing: ExitStack,
+) -> None:
+    host = start_target("embedded", tmp_path / "target", closing)
+    pair.target = fault_proxy(host)
+    graph = fill(small_image(builder), "v1")
+    _, at_target = pair.copy()
+    # The POST of one blob carries it, to find out that this registry takes it so, and HEAD confirms that.
+    assert at_target["POST upload"] == 6
+    assert at_target["POST mount"] == 0
+    assert at_target["HEAD blob"] <= 1
+    assert at_target.total() <= 14
+    assert_holds(Remote(host), repository, "v1", graph)
+
+
+@pytest.mark.parametrize("refusal", [Answer(405), Break("reset", "request")], ids=["405", "reset"])
+def test_blobs_are_found_by_head_where_such_a_mount_is_refused(
+    pair: Pair,
+    fill: Callable[[Content, str], Graph],
+    builder: ImageBuilder,
+    target: DockerRegistry,
+    repository: str,
+    refusal: Answer | Break,
+) -> None:
+    graph = fill(small_image(builder), "v1")
+    is_mount = lambda seen: "mount=" in seen.path  # noqa: E731
+    if isinstance(refusal, Answer):
+        pair.target.add(Fault(is_mount, times=None, answer=refusal))
+    else:
+        pair.target.add(Fault(is_mount, times=None, breaks=refusal))
+    _, at_target = pair.copy()
+    assert at_target["HEAD blob"] == at_target["POST upload"] == at_target["PUT upload"] == 6
+    assert_holds(target.remote, repository, "v1", graph)
+
+
+def test_a_mount_that_is_a_lie_costs_a_request(
     pair: Pair,
     fill: Callable[[Content, str], Graph],
     builder: ImageBuilder,
@@ -81,15 +152,9 @@ def test_a_new_small_image(
     repository: str,
 ) -> None:
     graph = fill(small_image(builder), "v1")
-    at_source, at_target = pair.copy()
-    assert at_source == {"HEAD manifest by tag": 1, "GET manifest by digest": 1, "GET blob": 6}
-    assert at_target == {
-        "GET manifest by tag": 1,
-        "HEAD blob": 6,
-        "POST upload": 6,
-        "PUT upload": 6,
-        "PUT manifest by tag": 1,
-    }
+    pair.target.add(Fault(lambda seen: "mount=" in seen.path, times=None, answer=Answer(201)))
+    pair.copy()
+    assert pair.result["blobs_moved"] == 6
     assert_holds(target.remote, repository, "v1", graph)
 
 
@@ -111,7 +176,12 @@ def test_a_new_tag_for_an_image_that_is_there(
     pair.copy()
     at_source, at_target = pair.copy("v1", "v2")
     assert at_source == {"HEAD manifest by tag": 1, "GET manifest by digest": 1}
-    assert at_target == {"GET manifest by tag": 1, "HEAD blob": 6, "PUT manifest by tag": 1}
+    assert at_target == {
+        "GET manifest by tag": 1,
+        "POST mount": 6,
+        "HEAD blob": 6,  # it confirms the size
+        "PUT manifest by tag": 1,
+    }
 
 
 def test_an_index_that_is_there(
@@ -152,6 +222,7 @@ def test_an_index_whose_manifest_went_away_is_completed(
     assert at_target == {
         "GET manifest by tag": 1,
         "GET manifest by digest": 2,
+        "POST mount": 6,
         "HEAD blob": 6,
         "PUT manifest by digest": 1,
     }

@@ -27,6 +27,8 @@ REFUSALS = 3  # mounts in a row that the registry refused, after which no copy w
 TRIED_AGAIN = 8  # where a refused mount costs a request, one in so many is still tried
 LATE_S = 10.0  # at least, for the manifest of another copy after which a blob can be mounted
 LATE_BYTES_PER_S = 1 << 20  # or as long as the blob takes at this rate
+LOOKS_COUNTED = 4
+LOOKS_REFUSED = 3  # in a row, after which blobs are looked for by HEAD alone
 WAITS = 2  # for copies that fail to bring a blob; more would add up to hours where a source is silent
 
 
@@ -74,6 +76,9 @@ class Contents:
         self.mounts_late: bool | None = None
         """It mounts only what a manifest refers to. None: not known. False: one worked, which is no proof."""
         self._arrivals: dict[Digest, dict[str, _Arrival]] = {}  # by source
+        self._absent: set[str] = set()  # repositories that the registry does not know
+        self._presence = 0  # of the blobs looked for last, how many more were there than not
+        self._looks_refused = 0
         self._never_mounts = False
         self.set_mounts(mounts)
 
@@ -119,6 +124,35 @@ class Contents:
             if self._skipped % TRIED_AGAIN:
                 return None
         return next((other for other in others if repositories[other].is_referred), others[0])
+
+    def note_absent(self, repository: str, is_absent: bool) -> None:
+        """Record whether the registry does not know the repository, by its response to a request there."""
+        if not is_absent:
+            self._absent.discard(repository)
+        elif len(self._absent) < MOST_DIGESTS:
+            self._absent.add(repository)
+
+    def is_absent(self, repository: str) -> bool:
+        """Whether the registry did not know the repository a moment ago, so that nothing is there."""
+        return repository in self._absent
+
+    @property
+    def looks_by_mount(self) -> bool:
+        """Whether a mount from the repository itself is to tell whether a blob is there (M6).
+
+        If it is not, that is one request where HEAD and POST are two. If it is, HEAD is one request, and has
+        to confirm the mount. So it depends on the blobs that were looked for last.
+        """
+        works = self._looks_refused < LOOKS_REFUSED and not self._never_mounts and not self.mounts_late
+        return works and self._presence <= 0
+
+    def looked(self, found: bool) -> None:
+        """Record whether a blob that was looked for was there."""
+        self._presence = max(-LOOKS_COUNTED, min(LOOKS_COUNTED, self._presence + (1 if found else -1)))
+
+    def looked_by_mount(self, answered: bool) -> None:
+        """Record whether the registry answered such a mount by 201 or 202."""
+        self._looks_refused = 0 if answered else self._looks_refused + 1
 
     def add_manifest(self, repository: str, digest: Digest) -> None:
         """The manifest was pushed to the repository."""

@@ -32,6 +32,7 @@ from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Manifest
 from crossdock.protocol import endpoints
 from crossdock.protocol.contentcoding import coding_of
+from crossdock.protocol.errorcode import parse_error
 from crossdock.reading import read_manifest
 from crossdock.registry.handle import Repository
 from crossdock.verify import verify_manifest
@@ -189,7 +190,11 @@ class Manifests(Repository):
             reply = await self._request("GET", reference, ok=(200, 404))
         except (NotFound, LimitExceeded):
             return None
-        return reply.body if reply.status == 200 else None
+        is_there = reply.status == 200
+        self.memory.contents.note_absent(
+            self.path, not is_there and "NAME_UNKNOWN" in parse_error(reply.body).codes
+        )
+        return reply.body if is_there else None
 
     def knows_manifest(self, descriptor: Descriptor) -> bool:
         """Whether any copy of this process pushed it here."""
@@ -202,6 +207,8 @@ class Manifests(Repository):
         """
         if self.knows_manifest(descriptor):
             return True
+        if self.memory.contents.is_absent(self.path):
+            return False
         try:
             await self._request("HEAD", descriptor.digest)
         except CrossdockError as error:

@@ -180,9 +180,17 @@ class RegistryRepository(Manifests):
         from crossdock.registry.blobs.blob import blob_exists
 
         found = await blob_exists(self, descriptor)
+        self._contents.looked(found)
         if found:
             self._contents.add(self.path, descriptor)
         return found
+
+    def finds_on_upload(self, descriptor: Descriptor) -> bool:
+        """As `content.FindsOnUpload`: in an absent repository there is nothing to be found."""
+        if self.knows_blob(descriptor):
+            return False
+        contents, is_checked = self._contents, descriptor.digest.algorithm == "sha256"
+        return contents.is_absent(self.path) or (contents.looks_by_mount and is_checked)
 
     def other_repository(self, descriptor: Descriptor) -> str | None:
         """Another repository of the registry that some copy of this process saw the blob in."""

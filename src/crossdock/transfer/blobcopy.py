@@ -3,6 +3,7 @@
 Rules:
 
 1. A blob is looked for before it is moved, unless this process has seen it there as a blob.
+   A small one is looked for by its upload, where the target can do that (`content.FindsOnUpload`).
 2. A blob that the target only promised (HEAD, or 201 to a mount) is moved after all when the target then
    refuses the manifest because of it. That happens once for each blob of a copy (`copy_promised`).
 3. With ``verify="reread"`` a blob counts as present only after it was read back. One that is there with wrong
@@ -147,12 +148,24 @@ class BlobCopies:
         self._tally.blob_done(blob, outcome, before)
 
     async def _copy_missing(self, blob: Descriptor) -> BlobOutcome:
-        if await self._is_there(blob):
+        finds = self._is_found_on_upload(blob)
+        if not finds and await self._is_there(blob):
             return "skipped"
         async with self._turn(blob):
             if await self._mount(blob) and await self._is_sound(blob):  # holds no place: it may wait
                 return "mounted"
-            return await self._move(blob)
+            return await self._move(blob, finds=finds)
+
+    def _is_found_on_upload(self, blob: Descriptor) -> bool:
+        """Whether the blob's upload finds out that the target has it.
+
+        Not where that has to be certain, nor where several targets first agree on who needs the blob.
+        """
+        workshop = self._workshop
+        if self._reads is not None or workshop.checks_blobs or workshop.verify == "reread":
+            return False
+        is_new = blob.digest not in self._again and self._is_small(blob)
+        return is_new and self._target.finds_on_upload(blob)
 
     async def _is_there(self, blob: Descriptor) -> bool:
         if blob.digest in self._again:
@@ -211,7 +224,7 @@ class BlobCopies:
         turn = mounts.turn(blob, self._registry)
         return turn if self._reads is None else self._reads.in_turn(blob, turn)
 
-    async def _move(self, blob: Descriptor) -> BlobOutcome:
+    async def _move(self, blob: Descriptor, *, finds: bool) -> BlobOutcome:
         if self._reads is not None:
             return await self._move_shared(blob, self._reads)
         parts = (blob, self._source, self._target, self._workshop)
@@ -221,7 +234,8 @@ class BlobCopies:
             if self._is_small(blob):
                 from crossdock.transfer.small import SmallMove
 
-                await SmallMove(*parts, self._tally).run()
+                if not await SmallMove(*parts, self._tally, finds=finds).run():
+                    return "skipped"
             else:
                 from crossdock.transfer.blob import BlobMove
 

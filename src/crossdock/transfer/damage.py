@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from crossdock._kernels import Slot
 from crossdock.errors import CopyError, DigestMismatch, RegistryError, SizeMismatch, root_cause
 from crossdock.oci.descriptor import Descriptor
 from crossdock.tally import Tally
+
+_T = TypeVar("_T")
 
 
 def is_wrong_content(error: BaseException) -> bool:
@@ -17,17 +20,17 @@ def is_wrong_content(error: BaseException) -> bool:
     return refused or isinstance(cause, DigestMismatch | SizeMismatch)
 
 
-async def retry_wrong_content(attempt: Callable[[], Awaitable[None]], blob: Descriptor, tally: Tally) -> None:
+async def retry_wrong_content(attempt: Callable[[], Awaitable[_T]], blob: Descriptor, tally: Tally) -> _T:
     """Make the attempt, and a second one if the bytes were wrong: they may have been damaged on the way."""
     try:
-        await attempt()
+        return await attempt()
     except CopyError as error:
         if not is_wrong_content(error):
             raise
         operation = "fetch blob" if error.side == "source" else "push blob"
         tally.retried(error.side, operation, str(root_cause(error)))
         tally.progress(blob, 0)
-        await attempt()
+        return await attempt()
 
 
 def check_mark(slot: Slot, blob: Descriptor, reference: str) -> None:

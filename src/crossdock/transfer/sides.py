@@ -10,6 +10,7 @@ from crossdock.content import (
     ChecksDigests,
     ChecksManifests,
     FindsAttached,
+    FindsOnUpload,
     HoldsImages,
     LimitsSizes,
     ListsReferrers,
@@ -32,6 +33,7 @@ class TargetSide(Struct, frozen=True):
     name: str
     checks_digests: ChecksDigests | None
     checks_manifests: ChecksManifests | None
+    finds: FindsOnUpload | None
     holds_images: HoldsImages | None
     limits_sizes: LimitsSizes | None
     lists_referrers: ListsReferrers | None
@@ -44,6 +46,10 @@ class TargetSide(Struct, frozen=True):
     def checks_digest(self, blob: Descriptor) -> bool:
         """Whether the target itself compares the blob's bytes and digest."""
         return self.checks_digests is not None and self.checks_digests.checks_digest(blob)
+
+    def finds_on_upload(self, blob: Descriptor) -> bool:
+        """As `FindsOnUpload.finds_on_upload`."""
+        return self.finds is not None and self.finds.finds_on_upload(blob)
 
     def knows_manifest(self, manifest: Descriptor) -> bool:
         """As `Remembers.knows_manifest`."""
@@ -69,6 +75,7 @@ def target_side(target: Target) -> TargetSide:
         name=target.name,
         checks_digests=having("checks_digest"),
         checks_manifests=having("has_manifest"),
+        finds=having("finds_on_upload"),
         holds_images=having("check_image"),
         limits_sizes=having("check_size"),
         lists_referrers=having("push_referrer"),

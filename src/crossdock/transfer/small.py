@@ -42,8 +42,12 @@ class SmallMove:
         workshop: Workshop,
         tally: Tally,
         reads: TargetReads | None = None,
+        *,
+        finds: bool = False,
     ) -> None:
-        """`reads`: the blob is read once for several targets."""
+        """`reads`: the blob is read once for several targets. `finds`: the upload is to find out whether the
+        target has the blob (`content.FindsOnUpload`).
+        """
         self._blob = blob
         self._source_name = f"{source.name}@{blob.digest}"
         self._source = source
@@ -51,19 +55,29 @@ class SmallMove:
         self._workshop = workshop
         self._tally = tally
         self._reads = reads
+        self._finds = finds
         self._is_hashed = reads is not None or not workshop.trusts(target, blob)
 
-    async def run(self) -> None:
-        """Move the blob. Raises `CopyError`; on any failure the upload session is dropped."""
-        self._tally.started(self._blob)
-        await retry_wrong_content(self._attempt, self._blob, self._tally)
+    async def run(self) -> bool:
+        """Move the blob; False: the target was found to have it.
 
-    async def _attempt(self) -> None:
+        Raises `CopyError`; on any failure the upload session is dropped.
+        """
+        if not self._finds:
+            self._tally.started(self._blob)
+        return await retry_wrong_content(self._attempt, self._blob, self._tally)
+
+    async def _attempt(self) -> bool:
         blob = self._blob
         with during("push blob to", "target", f"{self._target.name}@{blob.digest}"):
             session = await self._target.target.start_upload(blob)
         upload = BlobUpload(session, blob, self._target.name, self._tally)
         try:
+            if self._finds:
+                if await upload.find():  # network
+                    return False
+                self._finds = False
+                self._tally.started(blob)
             if blob.size:
                 await self._through_slot(upload)
             else:
@@ -72,6 +86,7 @@ class SmallMove:
         except BaseException:
             await asyncio.shield(session.cancel())  # network, bounded by the session
             raise
+        return True
 
     async def _through_slot(self, upload: BlobUpload) -> None:
         if self._reads is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from crossdock.content import UploadSession
 from crossdock.errors import UploadInterrupted
@@ -37,6 +37,12 @@ class BlobUpload:
         """As `content.ChunkedUpload.prepare`; nothing for an upload that is not made of requests."""
         if (prepare := getattr(self.session, "prepare", None)) is not None:
             prepare()
+
+    async def find(self) -> bool:
+        """As `content.FindsOnUpload`: whether the target has the blob. # network"""
+        with during("check blob at", "target", self.reference):
+            found: bool = await cast(Any, self.session).find()
+            return found
 
     @property
     def takes_pipes(self) -> bool:

@@ -103,3 +103,40 @@ def test_a_repository_is_forgotten_alone() -> None:
     known.forget("a")
     assert not known.has("a", BLOB)
     assert known.has("b", BLOB)
+
+
+def test_a_mount_looks_for_blobs_while_most_are_missing() -> None:
+    known = Contents()
+    assert known.looks_by_mount
+    known.looked(True)
+    assert not known.looks_by_mount
+    for _ in range(100):
+        known.looked(False)
+    for _ in range(contents.LOOKS_COUNTED):
+        assert known.looks_by_mount
+        known.looked(True)
+    assert known.looks_by_mount
+    known.looked(True)
+    assert not known.looks_by_mount
+
+
+def test_no_mount_looks_for_blobs_where_that_is_refused_or_proves_nothing() -> None:
+    known = Contents()
+    for _ in range(contents.LOOKS_REFUSED - 1):
+        known.looked_by_mount(False)
+    known.looked_by_mount(True)
+    for _ in range(contents.LOOKS_REFUSED):
+        assert known.looks_by_mount
+        known.looked_by_mount(False)
+    assert not known.looks_by_mount
+    assert not Contents("never").looks_by_mount
+    assert not Contents("after_manifest").looks_by_mount
+
+
+def test_a_repository_is_absent_until_it_is_seen() -> None:
+    known = Contents()
+    known.note_absent("a", True)
+    assert known.is_absent("a")
+    assert not known.is_absent("b")
+    known.note_absent("a", False)
+    assert not known.is_absent("a")

@@ -12,6 +12,8 @@ from crossdock.errors import (
     CrossdockError,
     NotFound,
     ProtocolError,
+    RegistryError,
+    TransportError,
 )
 from crossdock.oci.descriptor import Descriptor
 from crossdock.protocol import endpoints
@@ -53,6 +55,20 @@ class UploadRequests:
         """The response that opened a session, with its Location. # network"""
         path = endpoints.uploads(self._repository.path, self._descriptor.digest.algorithm)
         return checked(await self._post(path, b"", _OPENED))
+
+    async def find(self) -> Reply | None:
+        """Ask for a mount from the repository itself: the response, 201 or 202; None: refused. # network
+
+        A 201 says that the blob is here, a 202 opened a session for it (M6).
+        """
+        path = self._repository.path
+        mount = endpoints.mount(path, self._descriptor.digest, path)
+        try:
+            return await self._post(mount, b"", (201, 202), retry=False)
+        except (RegistryError, TransportError):
+            return None
+        finally:
+            self.is_begun = False
 
     async def post_whole(self, data: bytes) -> Reply:
         """The response, 201 or 202, to one POST that contains the blob (U18). Not retried. # network"""

@@ -37,6 +37,7 @@ from crossdock.protocol.errorcode import MAX_BODY
 from crossdock.protocol.redirect import next_hop
 from crossdock.protocol.resume import StartAgain
 from crossdock.protocol.upload import Ask, Done, Look, Open, Send, Upload, Verdict
+from crossdock.registry.blobs.blob import blob_exists
 from crossdock.registry.uploads.kept import check_kept, check_stated
 from crossdock.registry.uploads.pace import PATIENCE, Idle, Pace
 from crossdock.registry.uploads.requests import CANCEL_TIMEOUT_S, UploadRequests, checked
@@ -135,6 +136,25 @@ class RegistryUpload:
         self._offset = found.offset
         self._tell_log()
         return found.offset, f"{found.lost} bytes that it had acknowledged are lost" if found.lost else ""
+
+    async def find(self) -> bool:
+        """As `content.FindsOnUpload` says; where the blob is not here, its session may be open. # network
+
+        HEAD confirms a yes, because it states the size, and answers where such a mount is refused.
+        """
+        contents, path = self._memory.contents, self._repository.path
+        if self._opened is not None or contents.is_absent(path):
+            return False
+        reply = await self._requests.find()
+        contents.looked_by_mount(reply is not None)
+        if reply is not None and self._requests.leads_to_session(reply):
+            self._opened, found = reply, False
+        else:
+            found = await blob_exists(self._repository, self._descriptor)
+        contents.looked(found)
+        if found:
+            contents.add(path, self._descriptor)
+        return found
 
     def prepare(self) -> None:
         """Open the session now, since the first bytes will follow soon. `append` raises any failure."""
