@@ -24,7 +24,20 @@ from crossdock.errors import (
 SLOT_SIZE = 1 << 20  # hashed and sent in one call each: 1,000 calls a second at 1 GiB/s, still warm in cache
 
 
+LOOSE = 256 << 10  # bytes; `lend` takes more from the arena
 KEPT_FREE = 4  # one in this many slots is reserved for shares that hold none
+
+
+class Loose:
+    """Memory of a few bytes, for which a slot is reserved."""
+
+    __slots__ = ("view",)
+
+    def __init__(self, size: int) -> None:
+        self.view = memoryview(bytearray(size))
+
+
+Memory = Slot | Loose
 
 
 class Request:
@@ -145,10 +158,24 @@ class Budget:
         self._unreserve(count)
         self._grant()
 
-    def release(self, slot: Slot) -> None:
+    def release(self, slot: Memory) -> None:
         """Give a slot back and serve waiting requests."""
-        slot.release()
+        if isinstance(slot, Loose):
+            self._unreserve(1)
+        else:
+            slot.release()
         self._grant()
+
+    async def lend(self, size: int, *, marked: bool = False) -> Memory:
+        """Memory for `size` bytes, at most a slot; to be released. Little is not taken from the arena.
+
+        A slot is reserved all the same. But its pages, huge ones where the system has them, stay untouched:
+        64 blobs of 64 KiB at once would make 64 MiB resident. `marked`: a slot, which can be marked.
+        """
+        if size > LOOSE or marked:
+            return await self.one()
+        await self.reserve(1)
+        return Loose(size)
 
     def close(self) -> None:
         """Unmap the arena. Every slot must have been released."""
@@ -232,7 +259,7 @@ class BudgetShare(Budget):
         self.held -= count
         self._whole.cancel(count)
 
-    def release(self, slot: Slot) -> None:
+    def release(self, slot: Memory) -> None:
         """As `Budget.release`."""
         self.held -= 1
         self._whole.release(slot)

@@ -14,13 +14,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from crossdock._kernels import Slot
 from crossdock.content import Source
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.tally import Tally
 from crossdock.tasks import stop
 from crossdock.transfer.blobcopy import LARGE_BLOBS_OF_A_COPY
+from crossdock.transfer.budget import Memory
 from crossdock.transfer.seats import Seat
 from crossdock.transfer.sharedread import PATIENCE_S, Patience, SharedBlob
 from crossdock.transfer.workshop import Resuming, Workshop
@@ -161,8 +161,8 @@ class SharedReads:
 
     @asynccontextmanager
     async def whole(
-        self, target: TargetReads, tally: Tally, blob: Descriptor, read: Callable[[], Awaitable[Slot]]
-    ) -> AsyncIterator[Slot]:
+        self, target: TargetReads, tally: Tally, blob: Descriptor, read: Callable[[], Awaitable[Memory]]
+    ) -> AsyncIterator[Memory]:
         """The block in which the slot with the blob's bytes may be read; the first target calls `read`."""
         whole = self._wholes.get(blob.digest)
         if whole is None:
@@ -183,7 +183,9 @@ class SharedReads:
             self._keep(blob.digest, whole)
             whole.end_if_unused(self.workshop)
 
-    async def _read_whole(self, whole: _Whole, digest: Digest, read: Callable[[], Awaitable[Slot]]) -> Slot:
+    async def _read_whole(
+        self, whole: _Whole, digest: Digest, read: Callable[[], Awaitable[Memory]]
+    ) -> Memory:
         try:
             slot = whole.slot = await read()
         except BaseException:
@@ -257,8 +259,8 @@ class _Whole:
         self.wanting = wanting  # may still ask for it
         self.users = 0
         self.is_forgotten = False
-        self.slot: Slot | None = None
-        self.task: asyncio.Task[Slot] | None = None
+        self.slot: Memory | None = None
+        self.task: asyncio.Task[Memory] | None = None
 
     def end_if_unused(self, workshop: Workshop) -> None:
         """Give the slot back when no target uses it and no other can request it."""
@@ -351,8 +353,8 @@ class TargetReads:
         return self._reads.spooling(self, blob, tally)
 
     def whole(
-        self, tally: Tally, blob: Descriptor, read: Callable[[], Awaitable[Slot]]
-    ) -> AbstractAsyncContextManager[Slot]:
+        self, tally: Tally, blob: Descriptor, read: Callable[[], Awaitable[Memory]]
+    ) -> AbstractAsyncContextManager[Memory]:
         """As `SharedReads.whole`."""
         return self._reads.whole(self, tally, blob, read)
 

@@ -17,6 +17,7 @@ from crossdock.errors import CrossdockError, ProtocolError, UploadInterrupted
 from crossdock.oci.descriptor import Descriptor
 from crossdock.steps import during
 from crossdock.tally import Tally
+from crossdock.transfer.budget import Memory
 from crossdock.transfer.damage import check_mark, retry_wrong_content
 from crossdock.transfer.inline import blob_at
 from crossdock.transfer.sides import TargetSide
@@ -100,15 +101,15 @@ class SmallMove:
         finally:
             self._workshop.supply.budget.release(slot)
 
-    async def _read(self, prepare: Callable[[], None] = lambda: None) -> Slot:
-        """A slot with the blob, verified. `prepare` is called when the source is about to be asked."""
+    async def _read(self, prepare: Callable[[], None] = lambda: None) -> Memory:
+        """The blob in memory, verified. `prepare` is called when the source is about to be asked."""
         supply = self._workshop.supply
         permits = supply.permits
         await supply.pay(self._blob.size)
         if permits.is_fixed:  # before the slot, as every reader does
             await permits.acquire(lambda: 0)
         try:
-            slot = await supply.budget.one()
+            slot = await supply.budget.lend(self._blob.size, marked=self._workshop.paranoid)
         except BaseException:
             if permits.is_fixed:
                 permits.release()
@@ -120,7 +121,7 @@ class SmallMove:
             finally:
                 if permits.is_fixed:
                     permits.release()
-            if self._workshop.paranoid:
+            if isinstance(slot, Slot) and self._workshop.paranoid:
                 slot.mark(self._blob.size)
             await self._verify(view)
         except BaseException:
@@ -128,11 +129,11 @@ class SmallMove:
             raise
         return slot
 
-    async def _send_slot(self, upload: BlobUpload, slot: Slot) -> None:
-        marked = slot if self._workshop.paranoid else None
+    async def _send_slot(self, upload: BlobUpload, slot: Memory) -> None:
+        marked = slot if isinstance(slot, Slot) and self._workshop.paranoid else None
         await self._send(upload, slot.view[: self._blob.size], marked)
 
-    async def _fetch(self, slot: Slot) -> memoryview:
+    async def _fetch(self, slot: Memory) -> memoryview:
         """The whole blob, in `slot`; with retries from where it broke."""
         landing = MemorySink(slot.view[: self._blob.size])
         network, failures = self._workshop.supply.network, list[CrossdockError]()  # in a row
