@@ -112,6 +112,22 @@ async def test_a_token_that_ecr_public_no_longer_takes_is_replaced(closing: Exit
     assert len(source.refusals) <= MOST_REFUSED
 
 
+@pytest.mark.parametrize("kind", ["quay", "harbor", "acr"])
+async def test_a_chunk_that_was_stored_in_part_goes_on_where_it_ended(closing: ExitStack, kind: str) -> None:
+    """Quay answers the query of a session with the offset of the next byte, others with that of the last."""
+    source, target = start_double("artifactory", closing), start_double(kind, closing)
+    target.repositories.add("team/app")
+    digest = source.hold_image("team/app", "v1", (layer(3 * MiB + 17, 7),))
+    values = (("upload.chunk", "1MiB"),)
+    inventory = Inventory(
+        (Entry(name="t", login_server=target.host, plain_http=True, kind=kind, values=values),)
+    )
+    target.torn = 1
+    await copy_once(f"{source.host}/team/app:v1", f"{target.host}/team/app:v1", registries=inventory)
+    assert_same(source, target, "team/app", "v1", digest)
+    assert [status for _, _, status in target.refusals] == [500]
+
+
 async def copy_once(source: str, target: str, **given: Any) -> None:
     """As a process of its own."""
     async with Session(options(**given)) as session:

@@ -66,14 +66,16 @@ class Rules:
     chunk_least: int = 0  # of all but the last
     least_refusal: Refusal = Refusal(400)
     chunk_status: int = 202
+    range_end: Literal["last", "next"] = "last"  # of queries of sessions, and of a refused chunk
     stuck_range: bool = False  # `Range` stays at the first chunk
     empty_put: Refusal | None = None  # to a closing PUT without a body, after chunks
     manifest_status: int = 201
     mounts: Literal["never", "at_once", "after_manifest"] = "at_once"
-    needs_from: Refusal | None = None  # to a mount without `from`
     referrers: bool = True
     tag_delete: Refusal | None = None  # None: a DELETE of a tag removes the tag alone
     manifest_delete: Refusal | None = None
+    blob_delete: Refusal | None = None
+    head_blobs: bool = True  # False: 401, whatever the login
     multi_tag: bool = False
     redirect: Literal["", "storage", "relative"] = ""  # of GETs of blobs
     storage_refusal: Refusal = Refusal(400)  # to a request with `Authorization`
@@ -143,6 +145,7 @@ RULES: dict[str, Rules] = {
     "ecr-public": Rules(
         service="public.ecr.aws",
         realm="/token/",
+        head_blobs=False,
         bad_token=Refusal(400, "DENIED", "Your Authorization Token is invalid."),
         chunk_most=20 * MiB,
         chunk_least=5 * MiB,
@@ -195,8 +198,8 @@ RULES: dict[str, Rules] = {
     "quay": Rules(
         service="quay.io",
         realm="/v2/auth",
-        manifest_status=202,
-        needs_from=Refusal(400, "BLOB_UPLOAD_INVALID", "blob upload invalid"),
+        range_end="next",
+        blob_delete=_UNSUPPORTED,
         redirect="storage",
         storage_refusal=_S3,
         expired=_S3_EXPIRED,
@@ -238,7 +241,7 @@ RULES: dict[str, Rules] = {
         put_most=16 * MiB,
         put_refusal=Refusal(400, "BLOB_UPLOAD_INVALID", "blob upload invalid"),
         referrers=False,
-        manifest_delete=_UNSUPPORTED,
+        manifest_delete=Refusal(403, "DENIED", "requested access to the resource is denied"),  # it has a tag
         tag_delete=_UNSUPPORTED,
         redirect="storage",
         storage_refusal=_S3,
@@ -248,7 +251,7 @@ RULES: dict[str, Rules] = {
         service="name.azurecr.io",
         realm="/oauth2/token",
         request_most=20 * MB,
-        put_refusal=Refusal(413, "", "<html><h1>413 Request Entity Too Large</h1></html>"),
+        put_refusal=Refusal(413, "", "413 Request Entity Too Large - AzureContainerRegistry"),
         redirect="storage",
         storage_refusal=_AZURE,
         expired=_AZURE_EXPIRED,
@@ -280,6 +283,7 @@ class DoubleRegistry(ScriptedRegistry):
         self.repositories = set(repositories)
         self.uses: int | None = None  # GETs that a signed URL serves; None: any number, for `LIFE_S`
         self.cuts = 0  # GETs of the storage that are cut half-way, after which their URL has expired
+        self.torn = 0  # PATCHes of which half is stored, before the server fails
         self.stored_bytes = 0  # that the storage has sent
         self.held: dict[str, set[str]] = {}  # repository → digests of its blobs
         self.referred: set[tuple[str, str]] = set()  # repository and digest of blobs that a manifest names
@@ -366,6 +370,8 @@ class DoubleRegistry(ScriptedRegistry):
                 return None
             return _unauthorized(f'Basic realm="http://{self.host}/",service="{service}"')
         scope = self._scope_of(request)
+        if not rules.head_blobs and request.method == "HEAD" and request.is_for("blobs"):
+            scope.append("repository:nothing:nobody")
         rights = self._tokens.get(text) if scheme.lower() == "bearer" else None
         if rights is not None and all(
             each in rights or f"{each.rpartition(':')[0]}:*" in rights for each in scope
@@ -415,6 +421,8 @@ class DoubleRegistry(ScriptedRegistry):
     def _blob_of(self, request: Request, name: str, digest: str) -> Reply:
         if digest not in self.held.get(name, set()):
             return Reply.error(404, "BLOB_UNKNOWN", "blob unknown to registry")
+        if request.method == "DELETE" and self.rules.blob_delete is not None:
+            return self.rules.blob_delete.reply()
         if request.method == "DELETE":
             self.held[name].discard(digest)
             return Reply(202)
@@ -491,8 +499,6 @@ class DoubleRegistry(ScriptedRegistry):
     def _open(self, request: Request, name: str) -> Reply:
         query = request.query
         if "mount" in query:
-            if "from" not in query and self.rules.needs_from is not None:
-                return self.rules.needs_from.reply()
             source, digest = query.get("from", ""), query["mount"]
             there = digest in self.held.get(source, set())
             if self.rules.mounts == "after_manifest":
@@ -514,12 +520,19 @@ class DoubleRegistry(ScriptedRegistry):
         session = self._sessions[identifier]
         held = session.chunks[0] if self.rules.stuck_range and session.chunks else len(session.data)
         location = f"/v2/{session.name}/blobs/uploads/{identifier}"
-        return Reply(status, b"", {"Location": location, "Range": f"0-{max(0, held - 1)}"})
+        stated = f"0-{max(0, held - 1)}"
+        if self.rules.range_end == "next" and status == 204:
+            stated = f"bytes=0-{held}"
+        return Reply(status, b"", {"Location": location, "Range": stated})
 
     def _append(self, request: Request, identifier: str, session: _Session) -> Reply:
         refused = self._refused_chunk(request, session)
         if refused is not None:
             return refused
+        if self.torn:
+            self.torn -= 1
+            session.data += request.body[: len(request.body) // 2]
+            return Reply(500)
         session.chunks.append(len(request.body))
         session.data += request.body
         return self._session(identifier, self.rules.chunk_status)
@@ -534,8 +547,8 @@ class DoubleRegistry(ScriptedRegistry):
             return rules.least_refusal.reply()
         stated = _CHUNK.fullmatch(request.headers.get("content-range", ""))
         if stated is not None and int(stated[1]) != len(session.data):
-            held = f"0-{max(0, len(session.data) - 1)}"
-            return Reply(416, b"", {"Range": held})
+            last = len(session.data) - (rules.range_end == "last")
+            return Reply(416, b"", {"Range": f"0-{max(0, last)}"})
         return None
 
     def _close(self, request: Request, identifier: str, session: _Session) -> Reply:

@@ -41,7 +41,8 @@ def _lines() -> Iterator[str]:
         for value, cited in row.values.items():
             note = f" ({cited.note})" if cited.note else ""
             source = f"[{_named(cited.source)}]({cited.source})"
-            yield f"| `{name}` | {value} | {_shown(cited.value)}{note} | {source} | {cited.date} |"
+            doubt = "" if cited.confirmed else ", not confirmed"
+            yield f"| `{name}` | {value} | {_shown(cited.value)}{note} | {source} | {cited.date}{doubt} |"
 
 
 def _shown(value: object) -> str:

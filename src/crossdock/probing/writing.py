@@ -183,7 +183,8 @@ class Writer:
             for start in (0, size):
                 location = await self._patch(location, data[start : start + size], start)
             reply = await self._request("GET", location, ok=(200, 202, 204))
-            return parse_uploaded(reply.headers.get("Range", "")) == 2 * size
+            range_end = self._client.kind.upload.range_end
+            return parse_uploaded(reply.headers.get("Range", ""), range_end) == 2 * size
         except CrossdockError:
             return False
         finally:

@@ -61,16 +61,17 @@ def content_range_for_chunk(start: int, stop: int) -> str:
     return f"{start}-{stop - 1}"
 
 
-def parse_uploaded(value: str) -> int | None:
+def parse_uploaded(value: str, range_end: str = "last") -> int | None:
     """How many bytes an upload session holds, by its ``Range: 0-<last>``; None when it says nothing usable.
 
+    `range_end` is ``next`` where that is the offset of the next byte instead (`registry.kinds.UploadFacts`).
     distribution sends ``0-0`` for an empty session as well as for one byte. It is read as 0: a
     session that holds one byte is not worth keeping.
     """
     match = re.fullmatch(_UPLOADED, value)
     if match is None:
         return None
-    last = int(match[1])
+    last = int(match[1]) - (range_end == "next")
     return 0 if last <= 0 else last + 1
 
 

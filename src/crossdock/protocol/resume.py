@@ -30,29 +30,36 @@ class StartAgain(Struct, frozen=True):
 
 
 def resumption(
-    acknowledged: int, size: int, status: int, headers: HeaderLookup, *, trust_range: bool = True
+    acknowledged: int,
+    size: int,
+    status: int,
+    headers: HeaderLookup,
+    *,
+    trust_range: bool = True,
+    range_end: str = "last",
 ) -> GoOn | StartAgain:
     """The next step for a session that had acknowledged this many of `size` bytes.
 
     `status` is that of the response, after its retries and a renewed token; 0 when there was none.
+    `range_end`: as of `parse_uploaded`.
     """
     announce = acknowledged > 0
     if 200 <= status < 300:  # 204 by the specification, 202 and 200 of others
         if not trust_range:  # it stands still at the first chunk while bytes are stored (ECR)
             return GoOn(acknowledged) if announce else StartAgain("it holds nothing yet", False)
-        return _from_range(acknowledged, size, headers)
+        return _from_range(acknowledged, size, headers, range_end)
     if status in (404, 410):
         return StartAgain("the target no longer knows the old one", announce)
     if status == 416 or (400 <= status < 500 and headers.get("location", "")):
-        found = _from_range(acknowledged, size, headers)
+        found = _from_range(acknowledged, size, headers, range_end)
         if isinstance(found, GoOn):
             return found
     reason = f"the target responds with {status} when asked about it" if status else "the target does not say"
     return StartAgain(reason, announce)
 
 
-def _from_range(acknowledged: int, size: int, headers: HeaderLookup) -> GoOn | StartAgain:
-    held = parse_uploaded(headers.get("range", ""))
+def _from_range(acknowledged: int, size: int, headers: HeaderLookup, range_end: str) -> GoOn | StartAgain:
+    held = parse_uploaded(headers.get("range", ""), range_end)
     announce = acknowledged > 0
     if held is None:  # a PATCH that was cut may have left bytes: our own count would be a guess
         return StartAgain("the target does not say how much it holds", announce)

@@ -68,11 +68,10 @@ class UploadRules(Struct, frozen=True, kw_only=True):
     trust_range: bool = True  # False: `Range` of a 2xx stands still though bytes were stored (ECR, U9)
     last_in_put: bool = False  # the last chunk travels in the closing PUT (U11)
     least_chunk: int = 0  # bytes of all chunks but the last
-    most_chunk: int | None = (
-        None  # bytes of any request, by a person's word; None: as the registry takes them
-    )
+    most_chunk: int | None = None  # bytes of any request, by a person's word; None: there is none
     chunk_multiple: int = 1  # chunks end at multiples of it
-    bad_request: str = "codes"  # what a 400 to a whole blob means: as `registry.kinds.UploadFacts`
+    range_end: str = "last"  # of what a session says when it is asked: as `registry.kinds.UploadFacts`
+    bad_request: str = "codes"  # what a 400 to a whole blob means: likewise
 
 
 class Open(Struct, frozen=True):
@@ -195,7 +194,10 @@ class Upload:
 
     def taken_up(self, status: int, headers: HeaderLookup) -> GoOn | StartAgain:
         """The response to the `Ask` after `take_up`; status 0 when there was none. The caller announces."""
-        found = resumption(self.acknowledged, self.size, status, headers, trust_range=self.trust_range)
+        trust, range_end = self.trust_range, self._rules.range_end
+        found = resumption(
+            self.acknowledged, self.size, status, headers, trust_range=trust, range_end=range_end
+        )
         if isinstance(found, GoOn):
             self._follow(headers)
             self._acknowledge(found.offset)
@@ -266,7 +268,7 @@ class Upload:
     def asked(self, status: int, headers: HeaderLookup) -> Verdict:
         """The response to an `Ask`; status 0 when there was none."""
         assert self._sent is not None
-        held = parse_uploaded(headers.get("range", "")) if 200 <= status < 300 else None
+        held = self._held(headers) if 200 <= status < 300 else None
         if self._stated is not None:
             return self._doubt_settled(self._sent, self._stated, held)
         if held is None:
@@ -353,7 +355,7 @@ class Upload:
             return self._count_failure() or self._restart()
         if not self.chunked:
             return self._other_way(status) if status in WAY_REFUSED else Verdict.REFUSED
-        held = parse_uploaded(headers.get("range", ""))
+        held = self._held(headers)
         if held is not None and (status == 416 or headers.get("location", "")):
             self._follow(headers)
             return self._count_failure() or self._go_to(send, held)
@@ -362,6 +364,9 @@ class Upload:
         if status in WAY_REFUSED:
             return self._other_way(status)
         return Verdict.REFUSED
+
+    def _held(self, headers: HeaderLookup) -> int | None:
+        return parse_uploaded(headers.get("range", ""), self._rules.range_end)
 
     def _is_way_refused(self) -> bool:
         """Whether a 400 to a whole blob refuses the way: always at some kinds, elsewhere the second time."""

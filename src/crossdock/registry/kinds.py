@@ -53,6 +53,8 @@ class UploadFacts(Struct, frozen=True, kw_only=True):
     chunk_multiple: int = 1
     most_chunks: int | None = None  # of one blob; a larger chunk is the smaller evil
     trust_range: bool = True  # False: `Range` of a 2xx does not say what was stored
+    range_end: Literal["last", "next"] = "last"
+    """The byte that `Range` ends with in what a query of a session gets, and a chunk that is refused."""
     last_in_put: bool = False  # the last bytes go with the closing PUT
     bad_request: Literal["codes", "way"] = "codes"
     """The meaning of a 400 to a whole blob: that of its codes, or a refusal of this way to upload."""
@@ -125,8 +127,9 @@ class Cited(Struct, frozen=True):
 
     value: Any
     source: str  # a URL
-    date: str  # when that was looked at: YYYY-MM
+    date: str  # when that was read: YYYY-MM
     note: str = ""
+    confirmed: bool = True  # False: the source could not be read, or does not state the value
 
 
 class Row(Struct, frozen=True):

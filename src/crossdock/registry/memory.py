@@ -228,6 +228,7 @@ class HostMemory:
             least_chunk=limits.least if upload.chunk is None else 0,
             most_chunk=limits.most if upload.is_limit else None,
             chunk_multiple=limits.multiple,
+            range_end=upload.range_end,
             bad_request=upload.bad_request,
         )
 
