@@ -53,7 +53,7 @@ def kubernetes(name: str, kind: str) -> dict[str, Any]:
 def test_the_indexed_job_has_as_many_shards_as_completions(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = kubernetes("job.yaml", "Job")
+    job = kubernetes("indexed-job.yaml", "Job")
     assert job["completionMode"] == "Indexed"
     [index] = job["container"]["env"]
     for number in range(job["completions"]):
@@ -66,7 +66,7 @@ def test_the_indexed_job_has_as_many_shards_as_completions(
 
 
 def test_a_usage_error_is_not_tried_again() -> None:
-    job = kubernetes("job.yaml", "Job")
+    job = kubernetes("indexed-job.yaml", "Job")
     codes = [
         rule["onExitCodes"]["values"] for rule in job["podFailurePolicy"]["rules"] if "onExitCodes" in rule
     ]

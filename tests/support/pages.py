@@ -28,7 +28,7 @@ ECR = "123456789012.dkr.ecr.eu-central-1.amazonaws.com"
 OPEN = ("docker.io", "quay.io", "old.example", "eu.example", "models.example", "staging.example")
 OPEN_TARGETS = ("new.example", "us.example", "asia.example")
 PRIVATE = ("harbor.example", "artifactory.example", "oldregistry.azurecr.io")
-PRIVATE_TARGETS = ("registry.example", "myregistry.azurecr.io", ECR)
+PRIVATE_TARGETS = ("registry.example", "ghcr.io", "myregistry.azurecr.io", ECR)
 
 IMAGES = {
     "open": (
@@ -47,6 +47,8 @@ _BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE 
 
 _AZ = """
 import json, sys, urllib.parse, urllib.request
+if "get-access-token" in sys.argv:
+    sys.exit(print(json.dumps({"accessToken": %r})))
 name = sys.argv[sys.argv.index("--name") + 1]
 server = f"{name}.azurecr.io"
 form = {"grant_type": "access_token", "service": server, "access_token": %r}
@@ -55,6 +57,20 @@ host = %r[name]
 request = urllib.request.Request(f"http://{host}/oauth2/exchange", data, {"Host": server})
 with urllib.request.urlopen(request, timeout=60) as answer:
     print(json.load(answer)["refresh_token"])
+"""
+_KUBECTL = """
+import sys
+from pathlib import Path
+for flag, value in zip(sys.argv, [*sys.argv[1:], ""]):
+    name = value if flag == "-f" else flag.partition("=")[2] if flag.startswith("--from-file=") else ""
+    if name and not Path(name).is_file():
+        sys.exit(f"kubectl: there is no file {name}")
+"""
+_HELM = """
+[ "$1 $2" = "upgrade --install" ] && shift 2
+[ -d "$2" ] && [ -f "$4" ] || exit 2
+program=%s
+[ ! -x "$program" ] || exec "$program" template "$@"
 """
 _AWS = """
 case "$1 $2" in
@@ -90,9 +106,10 @@ class World:
     digest: str
     hosts: Mapping[str, str]
 
-    def follow(self, page: Path, folder: Path) -> Iterator[tuple[str, subprocess.CompletedProcess[str]]]:
-        """Write the files and run the commands of a page in an empty folder; yields each block's outcome."""
-        environment = {
+    def environment(self, folder: Path) -> dict[str, str]:
+        """The variables of a command that is run in this folder, with a home there."""
+        (folder / "home").mkdir()
+        return {
             "PATH": f"{self.programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
             "HOME": str(folder / "home"),
             **WITHOUT_CLOUD,
@@ -100,7 +117,11 @@ class World:
             "DIGEST": self.digest,
             **dict.fromkeys(("TOKEN", "HARBOR_SECRET", "ARTIFACTORY_TOKEN"), PASSWORD),
         }
-        (folder / "home").mkdir()
+
+    def follow(self, page: Path, folder: Path) -> Iterator[tuple[str, subprocess.CompletedProcess[str]]]:
+        """Write the files and run the commands of a page in an empty folder; yields each block's outcome."""
+        environment = self.environment(folder)
+        (folder / "deploy").symlink_to(DOCS.parent / "deploy")  # "in a checkout"
         for block in blocks(page):
             if block.title:
                 (folder / block.title).write_text(block.text)
@@ -155,8 +176,10 @@ def start_world(folder: Path, stack: ExitStack) -> World:
     programs.mkdir()
     names = {name: hosts[f"{name}.azurecr.io"] for name in ("oldregistry", "myregistry")}
     for name, text in (
-        ("az", f"#!{sys.executable}\n{_AZ % (PASSWORD, names)}"),
+        ("az", f"#!{sys.executable}\n{_AZ % (PASSWORD, PASSWORD, names)}"),
         ("aws", f"#!/bin/sh\n{_AWS % PASSWORD}"),
+        ("kubectl", f"#!{sys.executable}\n{_KUBECTL}"),
+        ("helm", f"#!/bin/sh\n{_HELM % (DOCS.parent / 'rivals' / 'helm')}"),
     ):
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
