@@ -23,6 +23,7 @@ from crossdock import __version__
 from crossdock.embedded import browsers
 from crossdock.embedded.acr import locks
 from crossdock.embedded.bodies import PeerGone, drain
+from crossdock.embedded.counts import Counts, Visit
 from crossdock.embedded.repositories import UPLOADS_FOLDER, Repositories
 from crossdock.embedded.responses import Refused
 from crossdock.embedded.routes import ENDPOINTS, Route, check_mount_source, find_route
@@ -54,6 +55,7 @@ class Registry:
     def __init__(self, root: Path, access: Access | None = None, anonymous: Anonymous | None = None) -> None:
         self.access = access  # None: everyone who reaches the port has the rights in `anonymous`
         self.anonymous = anonymous  # None: all rights, under loopback names
+        self.counts = Counts()
         self.repositories = Repositories(root)
         # Limits long requests in threads, so that threads remain for short ones.
         self.costly = asyncio.Semaphore(COSTLY)
@@ -65,12 +67,26 @@ class Registry:
             self.access.reload()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Respond to any request; errors take the specification's form."""
+        """Respond to any request, and count it."""
+        visit = Visit()
+        self.counts.in_flight += 1
+        try:
+            response = await self._respond(request, visit)
+        finally:
+            self.counts.in_flight -= 1
+        received = getattr(request.content, "total_bytes", 0)  # an empty body has none
+        sent = 0 if request.method == "HEAD" else response.content_length or 0
+        self.counts.responded(request.method, response.status, visit, received=received, sent=sent)
+        return response
+
+    async def _respond(self, request: web.Request, visit: Visit) -> web.StreamResponse:
+        """The response; errors take the specification's form."""
         try:
             browsers.check_origin(request)
             if self.access is not None and request.path.startswith("/oauth2/"):
                 return await self.access.oauth2(request)
             route = find_route(request.method, request.path)
+            visit.endpoint = route.endpoint
             check_mount_source(request.query)
             route = replace(route, owner=await self._admit(request, route))
             await self._check_locks(request, route)
@@ -98,9 +114,9 @@ class Registry:
     async def _admit(self, request: web.Request, route: Route) -> str:
         """The owner of the request's upload: a user, else an address. Raises `Refused`."""
         if self.access is not None:
-            user = await self.access.admit(request, route)
+            user = "" if route.is_own else await self.access.admit(request, route)
             return f"user {user}" if user else f"address {request.remote}"
-        if self.anonymous is None:
+        if self.anonymous is None and route.endpoint != "health":
             browsers.check_name(request)
         if self.anonymous == "read" and request.method not in ("GET", "HEAD"):
             raise Refused("DENIED", "this registry is read-only")

@@ -1,4 +1,5 @@
-"""Maps paths to endpoints: one row per endpoint of the distribution specification and of ``/acr/v1``."""
+"""Maps paths to endpoints: one row per endpoint of the distribution specification, of ``/acr/v1``, and of our
+own page and metrics."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from crossdock.embedded import blobs, listing, manifests
+from crossdock.embedded import blobs, listing, manifests, page
 from crossdock.embedded.acr import metadata
 from crossdock.embedded.responses import Refused, json_response
 from crossdock.oci.reference import is_repository
@@ -27,9 +28,14 @@ class Route:
     argument: str = ""
     owner: str = ""  # a user or address, set when the request is admitted
 
+    @property
+    def is_own(self) -> bool:
+        """Whether the endpoint is of no registry API and checks its callers itself."""
+        return self.endpoint in ("page", "page-style", "health", "metrics")
+
     def is_costly(self, method: str) -> bool:
         """Whether the response may have to read many files or manifests. Requests with a body never do."""
-        lists = self.endpoint in ("catalog", "referrers") or self.endpoint.startswith("acr-")
+        lists = self.endpoint in ("catalog", "referrers", "page") or self.endpoint.startswith("acr-")
         return lists and method in ("GET", "DELETE")
 
 
@@ -89,6 +95,10 @@ ENDPOINTS = {
         PATCH=metadata.repository,
         DELETE=metadata.delete_repository,
     ),
+    "page": _row("/", GET=page.page, HEAD=page.page),
+    "page-style": _row("/page.css", GET=page.style, HEAD=page.style),
+    "health": _row("/healthz", GET=page.health, HEAD=page.health),
+    "metrics": _row("/metrics", GET=page.metrics, HEAD=page.metrics),
 }
 
 

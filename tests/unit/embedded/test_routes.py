@@ -34,7 +34,7 @@ def test_uploads_are_distinguished_from_blobs() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/v1/", "/v2/a", "/v2/a/manifests/", "/v2//manifests/x/y/z", "/v2/a/b/c"]
+    "path", ["/x", "/v1/", "/v2/a", "/v2/a/manifests/", "/v2//manifests/x/y/z", "/v2/a/b/c"]
 )
 def test_a_path_outside_the_api_is_404(path: str) -> None:
     with pytest.raises(Refused) as caught:

@@ -42,6 +42,7 @@ NAME_KEPT = 100  # characters of a user's name
 
 _HOST = re.compile(r"[A-Za-z0-9.:\[\]-]{1,255}")  # safe to quote in a challenge
 _CATALOG = "registry:catalog:*"
+BROWSER_CHALLENGE = 'Basic realm="crossdock registry", charset="UTF-8"'
 _FORM = "application/x-www-form-urlencoded"
 
 
@@ -161,6 +162,29 @@ class Access:
             message = "the token does not grant this"
             raise _challenge(request, service, needed, message, "insufficient_scope")
         return str(claims["sub"])
+
+    async def visitor(self, request: web.Request) -> tuple[str, ...]:
+        """The scopes of the user of a page, who is never anonymous.
+
+        Raises `Refused`: 401 with a challenge that browsers understand, or 429.
+        """
+        accounts, service = await in_thread(self._file.current), _service(request)
+        authorization = request.headers.get("Authorization", "")
+        kind, _, token = authorization.partition(" ")
+        try:
+            if kind.lower() == "bearer":
+                claims = self._signer.claims(token.strip(), "access_token", service)
+                name, held = (str(claims["sub"]), _held(claims)) if claims else ("", ())
+            else:
+                with self._counted(request, _user_name(authorization)):
+                    user = self._by_data_basic(accounts, authorization, service)
+                name, held = user.name, user.scopes
+            if name:
+                return held
+        except Refused as refused:
+            if refused.status != 401:
+                raise
+        raise _unauthorized("a user name and a password are needed", {"WWW-Authenticate": BROWSER_CHALLENGE})
 
     def _by_data_basic(self, accounts: Accounts, authorization: str, service: str) -> Account:
         name, password = _decoded(authorization)

@@ -103,13 +103,13 @@ async def delete_repository(registry: Registry, request: web.Request, route: Rou
     return json_response({"manifestsDeleted": sorted(manifests), "tagsDeleted": tags}, status=202)
 
 
-async def _listing(registry: Registry, request: web.Request, route: Route) -> _Listing:
+async def _listing(registry: Registry, request: web.Request, route: Route) -> Listing:
     """The repository's listing, after a PATCH has been applied. Raises `Refused`, `StoreError`."""
     repository = await in_thread(registry.repositories.existing, route.name)
     if request.method != "PATCH":
-        return await in_thread(_Listing, repository)
+        return await in_thread(Listing, repository)
     change = Change.from_json(await receive_whole(request, BODY_LIMIT, "a change of attributes"))
-    listing = await in_thread(_Listing, repository)
+    listing = await in_thread(Listing, repository)
     await in_thread(listing.change, change, route)
     return listing
 
@@ -120,7 +120,7 @@ def _response(
     return json_response({"registry": request.host, "imageName": route.name, **more}, headers=headers)
 
 
-class _Listing:
+class Listing:
     """The entries of one repository. Blocking."""
 
     def __init__(self, repository: Repository) -> None:
@@ -137,6 +137,7 @@ class _Listing:
         self.locks = change_locks(self.repository, change, digest=digest, tag=tag)
 
     def manifest_keys(self, by_time: bool) -> list[Key]:
+        """The manifests that locks do not hide."""
         return [
             (self._time(digest) if by_time else 0, digest)
             for digest in self.repository.known()
@@ -144,6 +145,7 @@ class _Listing:
         ]
 
     def tag_keys(self, by_time: bool, digest: Digest | None) -> list[Key]:
+        """The tags, or those of one manifest, that locks do not hide."""
         return [
             (self._time(found) if by_time else 0, name)
             for name, found in self._tagged().items()
@@ -151,16 +153,23 @@ class _Listing:
         ]
 
     def manifests(self, digests: Iterable[str]) -> list[Entry]:
-        known, names = self.repository.known(), tags_by_digest(self._tagged().items())
+        """The entries of these manifests that exist."""
+        known, names = self.repository.known(), self.tags_of_digests()
         found = (known.get(Digest(digest)) for digest in digests)
         return [self._entry(each, names.get(each.digest, [])) for each in found if each is not None]
 
+    def tags_of_digests(self) -> dict[Digest, list[str]]:
+        """The tags of each manifest that has some."""
+        return tags_by_digest(self._tagged().items())
+
     def manifest(self, reference: str) -> Entry:
+        """The entry of the manifest with this digest. Raises `Refused`."""
         descriptor = self.repository.manifest(parse_digest(reference))
         names = tags_by_digest(self._tagged().items())
         return self._entry(descriptor, names.get(descriptor.digest, []))
 
     def tags(self, names: Iterable[str]) -> list[Entry]:
+        """The entries of these tags that exist."""
         tagged = self._tagged()
         return [
             {
@@ -172,12 +181,14 @@ class _Listing:
         ]
 
     def tag(self, name: str) -> Entry:
+        """The entry of a tag. Raises `Refused`."""
         found = self.tags([name])
         if not found:
             raise Refused("MANIFEST_UNKNOWN", "tag unknown", detail={"tag": name})
         return found[0]
 
     def summary(self) -> Entry:
+        """The entry of the repository."""
         times = [self._time(digest) for digest in self.repository.known()]
         return {
             "createdTime": timestamp(min(times, default=0)),

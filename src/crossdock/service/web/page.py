@@ -13,18 +13,7 @@ from crossdock.service.web.imports import cancel, find_import, read_body
 from crossdock.service.web.pageaccess import button_token, cookie, opens_link
 from crossdock.service.web.pagehtml import Look, render_import, render_page
 from crossdock.service.web.service import Call, Reply, Service
-
-# Only the page's own style, script and buttons, from this service.
-POLICY = (
-    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; "
-    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-)
-HEADERS = {
-    "Content-Type": "text/html; charset=utf-8",
-    "Content-Security-Policy": POLICY,
-    "Referrer-Policy": "same-origin",  # with no-referrer browsers would send `Origin: null` with a button
-    "Cache-Control": "no-store",
-}
+from crossdock.webpage import HEADERS, STYLE_TYPE, style_sheet
 
 
 async def page(service: Service, call: Call) -> Reply:
@@ -69,14 +58,14 @@ async def cancel_by_button(service: Service, call: Call) -> Reply:
 
 async def style(service: Service, call: Call) -> Reply:
     """The page's style sheet."""
-    return Reply(_asset("page.css"), headers={"Content-Type": "text/css; charset=utf-8"})
+    return Reply(style_sheet(), headers={"Content-Type": STYLE_TYPE})
 
 
 async def script(service: Service, call: Call) -> Reply:
     """The page's script."""
-    return Reply(_asset("page.js"), headers={"Content-Type": "text/javascript; charset=utf-8"})
+    return Reply(_script(), headers={"Content-Type": "text/javascript; charset=utf-8"})
 
 
 @cache
-def _asset(name: str) -> bytes:
-    return (files("crossdock.service.web") / name).read_bytes()
+def _script() -> bytes:
+    return (files("crossdock.service.web") / "page.js").read_bytes()

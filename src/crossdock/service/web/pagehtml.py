@@ -15,6 +15,7 @@ from crossdock.acr.names import default_target
 from crossdock.service.values import ENDED, Operation, State
 from crossdock.service.web.importdocument import seconds_of, timestamp
 from crossdock.units import format_duration, format_size
+from crossdock.webpage import document
 
 SHOWN = 50  # ended imports
 SHOWN_TARGETS = 5  # per import
@@ -114,18 +115,13 @@ def render_import(operation: Operation | None, look: Look) -> str:
 def _document(look: Look, content: str, before: str = "") -> str:
     notice = '<p class="notice" role="status">The service is stopping.</p>' if look.is_stopping else ""
     own = '<a href="imports">imports as JSON</a> <a href="metrics">metrics</a> ' if look.is_open else ""
-    who = f"signed in as {escape(look.who)}" if look.who else ""
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark"><title>crossdock imports</title>'
-        '<link rel="icon" href="data:,"><link rel="stylesheet" href="page.css">'
-        f'<noscript><meta http-equiv="refresh" content="{REFRESH_S}"></noscript>'
-        '<script src="page.js" defer></script></head><body>'
-        f'<header><h1>crossdock <span>imports</span></h1><p id="live">{who}</p></header>'
-        f'{before}<main id="imports">{notice}{content}</main>'
-        f'<footer>{own}<a href="openapi.json">OpenAPI</a> '
-        f"<span>version {escape(__version__)}</span></footer></body></html>\n"
+    return document(
+        "crossdock imports",
+        f'{before}<main id="imports">{notice}{content}</main>',
+        aside=f"signed in as {look.who}" if look.who else "",
+        footer=f'{own}<a href="openapi.json">OpenAPI</a> <span>version {escape(__version__)}</span>',
+        head=f'<noscript><meta http-equiv="refresh" content="{REFRESH_S}"></noscript>'
+        '<script src="page.js" defer></script>',
     )
 
 
