@@ -17,6 +17,7 @@ from crossdock.url import Url
 
 # Digests, tags, and nearly all names: `quote` would give them back as they are, ten times slower.
 _PLAIN = re.compile(r"[A-Za-z0-9._:-]*")
+_PLAIN_VALUES = re.compile(r"[A-Za-z0-9._:/-]*")
 
 
 def base() -> str:
@@ -55,7 +56,7 @@ def single_post(repository: str, digest: str) -> str:
 
 def commit_location(location: Url, digest: str) -> Url:
     """end-6: the URL of the closing PUT. `location` keeps its own query, which may hold the session state."""
-    query = "&".join(filter(None, [location.query, urlencode({"digest": digest})]))
+    query = "&".join(filter(None, [location.query, _encoded({"digest": digest})]))
     return location.with_target(f"{location.path}?{query}")
 
 
@@ -91,4 +92,12 @@ def _quoted(word: str) -> str:
 
 
 def _with_query(path: str, query: dict[str, str]) -> str:
-    return f"{path}?{urlencode(query)}" if query else path
+    return f"{path}?{_encoded(query)}" if query else path
+
+
+def _encoded(query: dict[str, str]) -> str:
+    """As `urlencode`, ten times as fast for digests and names of repositories."""
+    if not _PLAIN_VALUES.fullmatch("".join(query.values())):
+        return urlencode(query)
+    text = "&".join([f"{name}={value}" for name, value in query.items()])
+    return text.replace(":", "%3A").replace("/", "%2F")

@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 
 _E = TypeVar("_E", bound=TransportError)
 
-# Bytes given to the loop at once. asyncio before 3.12 copies the bytes that the kernel does not accept at
-# once,
-# so this bounds the copy; uvloop keeps a reference, and one call per MiB costs nothing.
+JOINED = 64 * 1024
+"""Bytes of a body that leave in one piece with the head; copying them costs less than another packet."""
+# Bytes given to the loop at once. asyncio before 3.12 copies what the kernel does not accept at once, so this
+# bounds the copy; uvloop keeps a reference, and one call per MiB costs nothing.
 WRITE_PIECE = 1 << 20
 EARLY_RESPONSE_GRACE = 2.0  # seconds for the rest of a response that starts before the request is complete
 
@@ -82,6 +83,7 @@ class Connection(asyncio.BufferedProtocol):
         self._method = method
         self._url = url
         self._body_size = self._unsent = content_length or 0  # `_unsent`: not yet given to `write`
+        self._head = b""  # of a request with a body: it leaves with the first of it
         self._out: memoryview | Pipe | None = None  # given to `write`, not yet to the loop
         self._draining = False  # the kernel does not have all of a write yet
         self._drained_at = (0, 0.0)  # bytes waiting, and the time since which that number is unchanged
@@ -176,7 +178,10 @@ class Connection(asyncio.BufferedProtocol):
         self.exchanges += 1
         self.state = State.SENDING if content_length else State.HEAD
         self._watchdog.add(self)
-        self._send(memoryview(head))
+        if content_length:
+            self._head = head
+        else:
+            self._send(memoryview(head))
 
     async def write(self, data: memoryview | Pipe) -> None:
         """Send body bytes; returns when `data` may be reused, early when the peer has responded."""
@@ -187,6 +192,11 @@ class Connection(asyncio.BufferedProtocol):
         if self._error is not None:
             raise self._error
         self._unsent -= len(data)
+        head, self._head = self._head, b""
+        if head and len(data) <= JOINED and isinstance(data, memoryview):
+            data = memoryview(head + data)  # one system call, and one packet that wakes the peer
+        elif head:
+            self._send(memoryview(head))
         self._out = data
         self._draining = True
         self._pump()
