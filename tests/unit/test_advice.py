@@ -14,7 +14,10 @@ from crossdock import advice as library
 from crossdock import errors
 from crossdock.advice import LIBRARY
 from crossdock.cli.advice import ACR, COPY, advice_document, advice_text
+from crossdock.cli.display import event_document
+from crossdock.cli.display import notice as display_notice
 from crossdock.cli.failure import warning_text
+from crossdock.cli.parser import full_parser
 from crossdock.errors import (
     Advice,
     CopyError,
@@ -23,6 +26,7 @@ from crossdock.errors import (
     RetriesExhausted,
     Side,
 )
+from crossdock.events import Warned
 from crossdock.service.advice import SERVICE
 
 SRC = Path(crossdock.__file__).parent
@@ -245,10 +249,32 @@ def test_every_error_has_the_five() -> None:
     assert (error.side, error.operation, error.reference, error.cause, error.advice) == (None,) * 5
 
 
+# Of commands that serve, mirror or spool.
+NOT_OF_ACR = {"choose-spool", "raise-spool-size", "omit-untagged", "listen-elsewhere", "add-certificate"}
+NOT_OF_ACR |= {"give-certificate", "give-identity", "give-users", "give-dev", "omit-certificate"}
+NOT_OF_ACR |= {"omit-certificate-or-proxy"}
+
+
+@pytest.mark.parametrize("kind", sorted(ACR.keys() - NOT_OF_ACR))
+def test_acr_names_its_own_flags(kind: str) -> None:
+    flags = {
+        flag
+        for each in full_parser().tree()
+        if each.prog.startswith("crossdock acr")
+        for flag in each.flags()
+    }
+    assert set(FLAG.findall(ACR[kind])) <= flags
+    assert "{flag:" not in ACR[kind]
+
+
 def test_a_warning_with_advice_is_text_that_a_face_may_word_again() -> None:
     notice = Notice("the spool is full", Advice("raise-spool-size"))
     assert notice == f"the spool is full; {LIBRARY['raise-spool-size']}"
     assert warning_text(notice) == f"the spool is full; {COPY['raise-spool-size']}"
+    unwritable = Notice("the journal cannot be written", Advice("choose-state"))
+    assert warning_text(unwritable, "acr") == f"the journal cannot be written; {ACR['choose-state']}"
+    assert ACR["choose-state"] in display_notice(Warned(unwritable), face="acr")
+    assert ACR["choose-state"] in event_document(Warned(unwritable), 0.0, face="acr")["message"]
     twin = pickle.loads(pickle.dumps(notice))
     assert (twin, twin.said, twin.advice) == (notice, notice.said, notice.advice)
     assert warning_text("plain\ntext") == "plain text"

@@ -82,6 +82,13 @@ ACR: Mapping[str, str] = {
         "nothing was copied; with --force the image and its signatures are copied, and such tags that the"
         " target already has stay; --no-referrers omits signatures"
     ),
+    "lower-memory": "raise this process's limit of memory (ulimit -v)",
+    "choose-state": "check the folder's owner and permissions, or choose another with XDG_STATE_HOME",
+    "wait-or-choose-state": "wait until it has ended, or choose another folder with XDG_STATE_HOME",
+    "stop-or-choose-state": "stop it, or give this one another folder with XDG_STATE_HOME",
+    "update-or-choose-state": (
+        "use that version of crossdock, or give this one another folder with XDG_STATE_HOME"
+    ),
     "lift-limits": "omit --strict-limits: crossdock itself has no such limit",
     "log-in": "crossdock login {registry}, or give credentials in the inventory or as flags",
     "repair-authfile": "repair it, or give another file as REGISTRY_AUTH_FILE",

@@ -206,7 +206,7 @@ def notice(event: Event, name: str = "", width: int | None = None, face: Face = 
             sizes = f"{format_size(event.offset)} of {format_size(event.size)}"
             return f"resuming {short(event.digest)} at {sizes}"
         case Warned():
-            text = warning_text(event.message)
+            text = warning_text(event.message, face)
             return f"warning: {name}: {text}" if name else f"warning: {text}"
         case CopyFailed():
             return error_text(event.error, face, name=name, width=width)
@@ -228,7 +228,7 @@ def event_document(event: Event, now: float, copy: int | None = None, face: Face
     if isinstance(event, CopyDone):
         values["seconds"] = round(event.seconds, 3)
     if isinstance(event, Warned) and isinstance(event.message, Notice):
-        values["message"] = warning_text(event.message)
+        values["message"] = warning_text(event.message, face)
     if isinstance(event, CopyFailed):
         values["error"] = error_document(event.error, face)
     of = {} if copy is None else {"copy": copy}

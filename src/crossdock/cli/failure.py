@@ -135,13 +135,13 @@ def shortened(line: str, width: int) -> str:
     return line if len(line) <= width else f"{line[: width - 1]}…"
 
 
-def warning_text(message: str) -> str:
-    """A warning on one line, its advice in the words of the command."""
+def warning_text(message: str, face: Face = "copy") -> str:
+    """A warning on one line, its advice in the words of `face`."""
     if not isinstance(message, Notice):
         return fold(message)
     from crossdock.cli.advice import advice_text
 
-    return fold(f"{message.said}; {advice_text(message.advice)}")
+    return fold(f"{message.said}; {advice_text(message.advice, face)}")
 
 
 def traceback_text(error: BaseException) -> str:

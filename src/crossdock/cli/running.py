@@ -132,7 +132,7 @@ def close_run(
             _show(report, namespace.output)
         return ExitCode.DONE
     if isinstance(error, CrossdockError):
-        error.resume = _how_to_resume(kept, namespace.words, options)
+        error.resume = how_to_resume(kept, namespace.words, options)
     with beside_an_error():
         file.write(report.file(error))
     if isinstance(error, Cancelled | CopiesFailed | NothingMatched):
@@ -147,7 +147,7 @@ def _show(report: Report, output: str) -> None:
         print_lines(report.lines())
 
 
-def _how_to_resume(kept: Sequence[Kept], words: Sequence[str], options: CopyOptions) -> Resume | None:
+def how_to_resume(kept: Sequence[Kept], words: Sequence[str], options: CopyOptions) -> Resume | None:
     """How to resume: the command `words` and where it resumes. None when nothing was kept."""
     if not kept:
         return None

@@ -19,12 +19,15 @@ from crossdock.cli.exits import ExitCode
 from crossdock.cli.flags import add_content, add_network, add_progress, copy_options
 from crossdock.cli.parser import Parser
 from crossdock.cli.streams import print_result
-from crossdock.errors import Cancelled
+from crossdock.errors import Cancelled, CrossdockError
 from crossdock.options import default_state_folder
 
 if TYPE_CHECKING:
+    from crossdock.acr.importing import ImportResult
     from crossdock.acr.limits import ImageLimits
     from crossdock.acr.plan import ImportPlan
+    from crossdock.acr.registries import RegistryResult
+    from crossdock.cli.tally import Tally
     from crossdock.inventory.values import Inventory
     from crossdock.options import CopyOptions
 
@@ -139,20 +142,17 @@ def _import(
     namespace: argparse.Namespace, plan: ImportPlan, limits: ImageLimits, options: CopyOptions
 ) -> int:
     from crossdock.acr.importing import Import
-    from crossdock.cli.running import run_shown
+    from crossdock.cli.running import error_of
     from crossdock.cli.tally import Tally
 
     work = Import(plan, dry_run=namespace.dry_run, limits=limits)
-    try:
-        result = run_shown(
-            lambda session, listen: session.start(work, listen),
-            options,
-            Tally(work.totals),
-            namespace.progress,
-        )
-    except Cancelled as error:
-        raise Cancelled(f"import of {plan.source} was cancelled") from error
-    document = result.as_dict()
+    tally = Tally(work.totals, face="acr")
+    error = error_of(lambda session, listen: session.start(work, listen), options, tally, namespace)
+    if isinstance(error, Cancelled):
+        error = Cancelled(f"import of {plan.source} was cancelled")
+    if error is not None:
+        raise _resumable(error, tally, namespace, options)
+    document = _document(work.result())
     _print(document, _rows(document), ("Repository", "Tag", "Digest"), namespace)
     return ExitCode.DONE
 
@@ -176,7 +176,7 @@ def _import_into_several(
     error = error or result.failure
     if error is None or isinstance(error, Cancelled | CopiesFailed):
         documents = [
-            {**each.as_dict(), "error": error_document(each.error, "acr") if each.error else None}
+            {**_document(each), "error": error_document(each.error, "acr") if each.error else None}
             for each in result.registries
         ]
         document = {
@@ -188,8 +188,29 @@ def _import_into_several(
         rows = [(each["registry"], *row, each["status"]) for each in documents for row in _rows(each)]
         _print(document, rows, ("Registry", "Repository", "Tag", "Digest", "Status"), namespace)
     if error is not None:
-        raise error
+        raise _resumable(error, tally, namespace, options)
     return ExitCode.DONE
+
+
+def _resumable(
+    error: BaseException, tally: Tally, namespace: argparse.Namespace, options: CopyOptions
+) -> BaseException:
+    """`error` with how to resume, if uploads were kept. A password of the command line is not repeated."""
+    from crossdock.cli.running import how_to_resume
+
+    if isinstance(error, CrossdockError):
+        secret = namespace.password
+        words = [each.replace(secret, "PASSWORD") if secret else each for each in namespace.words]
+        error.resume = how_to_resume(tally.kept, words, options)
+    return error
+
+
+def _document(result: ImportResult | RegistryResult) -> dict[str, Any]:
+    """The result as plain values, its warnings in the words of ``acr``."""
+    from crossdock.cli.failure import warning_text
+
+    document = result.as_dict()
+    return {**document, "warnings": [warning_text(each, "acr") for each in document["warnings"]]}
 
 
 def _words(namespace: argparse.Namespace) -> ImportWords:
