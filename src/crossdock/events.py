@@ -116,13 +116,15 @@ class Warned(Event, frozen=True):
 class CopyDone(Event, frozen=True):
     """The tag is written (or the manifest pushed by digest).
 
-    ``tag`` and ``previous_digest`` are those of a `CopyResult`.
+    ``tag``, ``previous_digest``, ``bytes_moved`` and ``changed`` are those of a `CopyResult`.
     """
 
     digest: str
     seconds: float
     tag: TagOutcome | None = None
     previous_digest: str | None = None
+    bytes_moved: int = 0
+    changed: bool = True
 
 
 class CopyFailed(Event, frozen=True):

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from crossdock.cli.failure import error_document, error_text, fold, line_width, warning_text
-from crossdock.cli.streams import LineWriter
+from crossdock.cli.resultline import result_line, short
+from crossdock.cli.streams import LineWriter, ResultWriter
 from crossdock.cli.tally import Tally
 from crossdock.errors import Notice
 from crossdock.events import (
@@ -44,6 +45,9 @@ class Display(Protocol):
     def __call__(self, event: Event, copy: int | None = None) -> None:
         """Note one event, with the index of its copy among many; returns at once, never raises."""
 
+    def result(self, line: str) -> None:
+        """Write the result of a copy to stdout; returns at once."""
+
     def close(self) -> None:
         """Show the rest and clean up, within seconds."""
 
@@ -54,9 +58,16 @@ class Display(Protocol):
 class _LineDisplay:
     """The base of displays that print lines."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, results: ResultWriter | None = None) -> None:
+        """`results` may write to the same terminal."""
         self._writer = LineWriter(stream)
+        self._results = results
         self._width = line_width(stream)
+
+    def result(self, line: str) -> None:
+        """As `Display.result`."""
+        if self._results is not None:
+            self._results.offer(line)
 
     def close(self) -> None:
         """Write what is left."""
@@ -69,8 +80,8 @@ class _LineDisplay:
 class NoDisplay(_LineDisplay):
     """``--progress none``: only failures among many copies, which nothing else prints at once."""
 
-    def __init__(self, tally: Tally, stream: TextIO) -> None:
-        super().__init__(stream)
+    def __init__(self, tally: Tally, stream: TextIO, results: ResultWriter | None = None) -> None:
+        super().__init__(stream, results)
         self._tally = tally
 
     def __call__(self, event: Event, copy: int | None = None) -> None:
@@ -82,8 +93,10 @@ class NoDisplay(_LineDisplay):
 class _TickingDisplay(_LineDisplay):
     """A display that writes something every few seconds, from a thread."""
 
-    def __init__(self, tally: Tally, stream: TextIO, interval: float) -> None:
-        super().__init__(stream)
+    def __init__(
+        self, tally: Tally, stream: TextIO, interval: float, results: ResultWriter | None = None
+    ) -> None:
+        super().__init__(stream, results)
         self._tally = tally
         self._stop = threading.Event()
         self._interval = interval
@@ -122,9 +135,10 @@ class JsonDisplay(_TickingDisplay):
         stream: TextIO,
         interval: float = PLAIN_INTERVAL_S,
         clock: Callable[[], float] = time.time,
+        results: ResultWriter | None = None,
     ) -> None:
         self._clock = clock
-        super().__init__(tally, stream, interval)
+        super().__init__(tally, stream, interval, results)
 
     def __call__(self, event: Event, copy: int | None = None) -> None:
         """Write the event."""
@@ -153,15 +167,21 @@ class PlainDisplay(_TickingDisplay):
     An eager display (``--progress plain``) also prints the start, every retry and the end. One that was
     chosen because stderr is not a terminal prints nothing until the first summary: a quick copy prints only
     its result, and a failed one only its error. Of many copies each failure has a line, and an eager display
-    prints the end of each instead of its start.
+    prints the end of each instead of its start, unless stdout gets its result.
     """
 
     def __init__(
-        self, tally: Tally, stream: TextIO, interval: float = PLAIN_INTERVAL_S, *, eager: bool = True
+        self,
+        tally: Tally,
+        stream: TextIO,
+        interval: float = PLAIN_INTERVAL_S,
+        *,
+        eager: bool = True,
+        results: ResultWriter | None = None,
     ) -> None:
         self._eager = eager
         self._pending = ""
-        super().__init__(tally, stream, interval)
+        super().__init__(tally, stream, interval, results)
 
     def __call__(self, event: Event, copy: int | None = None) -> None:
         """Write the event if it is notable."""
@@ -170,8 +190,8 @@ class PlainDisplay(_TickingDisplay):
         elif isinstance(event, BlobDone) and event.outcome == "moved" and event.size >= NOTABLE_SIZE:
             self._writer.offer(f"moved {short(event.digest)}  {format_size(event.size)}")
         elif isinstance(event, CopyStarted | CopyDone) and copy is not None:
-            if self._eager and isinstance(event, CopyDone):
-                self._writer.offer(f"copied {self._name(copy)}  {event.digest}")
+            if self._eager and self._results is None and isinstance(event, CopyDone):
+                self._writer.offer(result_line(*self._tally.pair(copy), event, None))
         elif isinstance(event, CopyStarted | Retrying | UploadResumed) and self._eager:
             self._writer.offer(notice(event))
         elif isinstance(event, CopyStarted | Retrying):
@@ -211,12 +231,6 @@ def notice(event: Event, name: str = "", width: int | None = None, face: Face = 
         case CopyFailed():
             return error_text(event.error, face, name=name, width=width)
     return ""
-
-
-def short(digest: str) -> str:
-    """The digest in short: algorithm and twelve digits."""
-    algorithm, _, encoded = digest.partition(":")
-    return f"{algorithm}:{encoded[:12]}"
 
 
 def event_document(event: Event, now: float, copy: int | None = None, face: Face = "copy") -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from crossdock.cli.advice import Face
 
 TERMINAL_WIDTH = 160
-"""Characters of the first line on a terminal: three lines of a small window."""
+"""The most characters of the first line on a terminal: two lines of a small window."""
+
+_NARROWEST = 100  # columns; on fewer it wraps, rather than losing the cause
 
 # `re` compiles them when they are first used: most copies do not fail.
 # user:password@ after a scheme; a tag before @sha256:… is not a password.
@@ -107,8 +110,17 @@ def error_document(error: BaseException, face: Face = "copy") -> dict[str, Any]:
 
 
 def line_width(stream: TextIO) -> int | None:
-    """How long the first line of an error may be on `stream`; None: as long as it is."""
-    return TERMINAL_WIDTH if is_terminal(stream) else None
+    """How long the first line of an error may be on `stream`: the columns of a terminal, within bounds.
+
+    None: as long as it is.
+    """
+    if not is_terminal(stream):
+        return None
+    try:
+        columns = os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):
+        columns = 0
+    return min(TERMINAL_WIDTH, max(_NARROWEST, columns)) if columns else TERMINAL_WIDTH
 
 
 def is_terminal(stream: TextIO) -> bool:

@@ -1,127 +1,148 @@
-"""The live display on a terminal. The only module that imports rich."""
+"""The live display on a terminal: a picture that is drawn a few times a second, and removed at the end.
+
+The cursor rests on the picture's first line. When a window is made narrower, terminals wrap the lines that
+are there and keep the cursor with the text that it is on. So what is below it is erased, however many rows it
+takes now, and the picture is drawn again. Libraries (rich 15) leave the cursor below and go up by the lines
+that they wrote, and leave wrapped ones behind.
+"""
 
 from __future__ import annotations
 
 import os
 import select
+import shutil
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import TextIO
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
-
-from crossdock.cli.display import notice, short
-from crossdock.cli.failure import TERMINAL_WIDTH
+from crossdock.cli.display import notice
+from crossdock.cli.failure import is_terminal, line_width
+from crossdock.cli.picture import picture, rows_of
+from crossdock.cli.streams import ResultWriter, writer_of
 from crossdock.cli.tally import Tally
 from crossdock.events import CopyFailed, Event, Retrying, UploadResumed, Warned
 from crossdock.runs.totals import MovingBlob
-from crossdock.units import format_duration, format_size
 
 _FRAME_S = 0.125
-_MOST_BARS = 12
 _KEPT_NOTICES = 100
-_WORDS_WIDTH = 62  # columns of a line without its bar: digest, sizes, rate, time left and gaps
+_KEPT_RESULTS = 65_536
 _WINDOW_S = 8.0  # a rate over fewer seconds jumps, over more it hides a stall
 _SAMPLE_S = 0.25
-_SHOW_CURSOR = "\x1b[?25h"
+_STILL_S = 2.0  # then a blob waits
+_HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
+_ERASE = "\r\x1b[J"  # from the cursor to the end of the screen
+_END_OF_LINE = "\x1b[K"
+_BOLD, _PLAIN = "\x1b[1m", "\x1b[m"
 
 
 class LiveDisplay:
-    """Bars of the blobs under way above a total line, redrawn by a thread until closed, then removed."""
+    """Blobs under way above a total, redrawn by a thread until closed, then removed.
 
-    def __init__(self, tally: Tally, stream: TextIO) -> None:
+    Results go above it when stdout is the same terminal.
+    """
+
+    def __init__(self, tally: Tally, stream: TextIO, results: ResultWriter | None = None) -> None:
         self._tally = tally
-        self._rates: dict[str, Rate] = {}  # of the blobs under way
+        self._rates: dict[tuple[str, str], Rate] = {}  # of the blobs under way, by target and digest
         self._stream = stream
-        self._console = Console(file=stream, highlight=False, soft_wrap=True)
-        self._notices: deque[str] = deque(maxlen=_KEPT_NOTICES)
-        self._live = Live(
-            get_renderable=self.render,
-            console=self._console,
-            auto_refresh=False,  # rich's own thread would print a traceback when the terminal goes away
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
+        self._write = writer_of(stream)
+        self._results = results
+        self._has_results = results is not None and _is_same(results.stream, stream)
+        self._above: deque[str] = deque(maxlen=_KEPT_RESULTS if self._has_results else _KEPT_NOTICES)
+        self._size = (0, 0)  # of the window when it was drawn on last
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="crossdock-live", daemon=True)
         self._thread.start()
 
     def __call__(self, event: Event, copy: int | None = None) -> None:
-        """Keep notices to print above the bars; the bars themselves read the tally."""
+        """Keep notices to print above the picture, which itself reads the tally."""
         if isinstance(event, UploadResumed):
-            self._rates.pop(event.digest, None)  # the bytes before were not sent now
+            for key in [each for each in tuple(self._rates) if each[1] == event.digest]:
+                self._rates.pop(key, None)  # the bytes before were not sent now
         if isinstance(event, Retrying | UploadResumed | Warned | CopyFailed):
             name = "" if copy is None else self._tally.name(copy)
-            self._notices.append(notice(event, name, TERMINAL_WIDTH, self._tally.face))
+            self._above.append(notice(event, name, line_width(self._stream), self._tally.face))
+
+    def result(self, line: str) -> None:
+        """As `Display.result`."""
+        if self._has_results:
+            self._above.append(line)
+        elif self._results is not None:
+            self._results.offer(line)
 
     def close(self) -> None:
-        """Remove the bars and show the cursor."""
+        """Remove the picture and show the cursor."""
         self._stop.set()
         self._thread.join(5.0)
 
     def restore(self) -> None:
-        """Show the cursor at once: the process will end."""
+        """Remove the picture and show the cursor at once: the process will end."""
         try:
             # By descriptor, and only what is taken at once: the thread may hold the stream's lock while it
             # waits for a terminal that was stopped (Ctrl-S).
             descriptor = self._stream.fileno()
             if select.select([], [descriptor], [], 0)[1]:
-                os.write(descriptor, _SHOW_CURSOR.encode())
+                os.write(descriptor, (_ERASE + _SHOW_CURSOR).encode())
         except (OSError, ValueError):
             pass
 
-    def render(self) -> Group:
-        """The bars and the totals, as they are now."""
-        moving = sorted(self._tally.moving_blobs(), key=lambda blob: -blob.size)
-        room = max(1, min(_MOST_BARS, self._console.height - 4))
-        lines: list[Table | Text] = []
-        if moving:
-            lines.append(self._bars(moving[:room]))
-        if len(moving) > room:
-            lines.append(Text(f"… and {len(moving) - room} more", style="dim"))
-        lines.append(Text(self._tally.title(), style="dim", no_wrap=True, overflow="ellipsis"))
-        lines.append(Text(self._tally.summary(), style="bold", no_wrap=True, overflow="ellipsis"))
-        return Group(*lines)
+    def lines(self, columns: int, lines: int) -> list[str]:
+        """The picture as it is now, for a window of this size; the last lines are the total."""
+        tally = self._tally
+        images = tally.totals.images_under_way()
+        keys = {(image.target, blob.digest) for image in images for blob in image.moving}
+        self._rates = {key: self._rates.get(key) or Rate() for key in keys}
+        return picture(tally.title(), rows_of(images, self._rate), tally.figures(), columns, lines)
 
-    def _bars(self, blobs: list[MovingBlob]) -> Table:
-        bar_width = max(4, min(32, self._console.width - _WORDS_WIDTH))
-        table = Table.grid(padding=(0, 1))
-        for _ in range(5):
-            table.add_column(no_wrap=True)
-        self._rates = {each.digest: self._rates.get(each.digest) or Rate() for each in blobs}
-        for blob in blobs:
-            rate = self._rates[blob.digest].per_s(blob.sent)
-            left = format_duration((blob.size - blob.sent) / rate) if rate > 0 else "-"
-            table.add_row(
-                short(blob.digest).rpartition(":")[2],
-                ProgressBar(total=max(1, blob.size), completed=blob.sent, width=bar_width),
-                f"{format_size(blob.sent)} / {format_size(blob.size)}",
-                f"{format_size(rate)}/s",
-                left,
-            )
-        return table
+    def _rate(self, target: str, blob: MovingBlob) -> float:
+        rate = self._rates.get((target, blob.digest))
+        return rate.per_s(blob.sent) if rate is not None else 0.0
+
+    # -- drawing, in the thread --------------------------------------------------------------------------
 
     def _run(self) -> None:
         # A terminal that went away (ValueError, OSError) ends the picture, never the copy.
         try:
-            with self._live:
-                while not self._stop.wait(_FRAME_S):
-                    self._print_notices()
-                    self._live.refresh()
-                self._print_notices()
+            self._write(_HIDE_CURSOR)
+            while not self._stop.wait(_FRAME_S):
+                self._draw()
+            self._write(_ERASE + self._taken() + _SHOW_CURSOR)
         except (OSError, ValueError):
             return
 
-    def _print_notices(self) -> None:
-        while self._notices:
-            self._console.print(Text(self._notices.popleft()))
+    def _draw(self) -> None:
+        above = self._taken()
+        size = self._window()
+        # A line that wraps would be more rows than are counted.
+        drawn = [line[: size[0] - 1] for line in self.lines(*size)]
+        if above or size != self._size:
+            start, ends = _ERASE + above, ""
+        else:
+            start, ends = "\r", _END_OF_LINE  # writing over it does not flicker
+        self._size = size
+        drawn[-1] = f"{_BOLD}{drawn[-1]}{_PLAIN}"
+        back = f"\x1b[{len(drawn) - 1}A" if len(drawn) > 1 else ""
+        body = f"{ends}\r\n".join(drawn)
+        self._write(f"{start}{body}{ends}{'' if above else chr(27) + '[J'}\r{back}")
+
+    def _taken(self) -> str:
+        """What is to be printed above the picture, and stays."""
+        found = []
+        while self._above:
+            found.append(self._above.popleft().replace("\n", "\r\n") + "\r\n")
+        return "".join(found)
+
+    def _window(self) -> tuple[int, int]:
+        """Columns and lines, asked just before they matter."""
+        try:
+            found = os.get_terminal_size(self._stream.fileno())
+        except (OSError, ValueError):
+            found = os.terminal_size((0, 0))
+        if not (found.columns and found.lines):  # a terminal that was not told its size
+            found = shutil.get_terminal_size()
+        return found.columns, found.lines
 
 
 class Rate:
@@ -129,14 +150,32 @@ class Rate:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self._last = 0, clock()  # the total, and since when it is so
         self._samples: deque[tuple[float, int]] = deque(maxlen=round(_WINDOW_S / _SAMPLE_S))
 
     def per_s(self, total: int) -> float:
-        """The rate up to `total` now; 0.0 while it is unknown. A falling total restarts the window."""
+        """The rate up to `total` now; 0.0 while it is unknown, and when nothing has moved for 2 seconds.
+
+        A falling total restarts the window.
+        """
         now, samples = self._clock(), self._samples
+        if total != self._last[0]:
+            self._last = total, now
+        elif now - self._last[1] >= _STILL_S:
+            return 0.0
         if samples and total < samples[-1][1]:
             samples.clear()
         if not samples or now - samples[-1][0] >= _SAMPLE_S:
             samples.append((now, total))
         start, first = next((each for each in samples if now - each[0] <= _WINDOW_S), (now, total))
         return (total - first) / (now - start) if now - start >= _SAMPLE_S else 0.0
+
+
+def _is_same(one: TextIO, other: TextIO) -> bool:
+    """Whether both are the same terminal."""
+    if not is_terminal(one):
+        return False
+    try:
+        return os.fstat(one.fileno()).st_rdev == os.fstat(other.fileno()).st_rdev
+    except (OSError, ValueError):
+        return False

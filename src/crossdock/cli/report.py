@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 from crossdock import __version__
 from crossdock.cli.exits import UsageError
 from crossdock.cli.failure import error_document, warning_text
+from crossdock.cli.resultline import result_line, result_width, short
 from crossdock.cli.streams import print_error
 from crossdock.cli.tally import Tally
 from crossdock.errors import (
@@ -37,13 +39,13 @@ if TYPE_CHECKING:
     from crossdock.runs.results import ManyResult, PairResult, Status, TargetsResult
     from crossdock.runs.toarchive import Written
 
-_VERIFIED: dict[Verify, str] = {
-    "stream": "",
-    "target": "; the bytes were verified by the target alone",
-    "reread": "; read back and compared",
+_VERIFIED: dict[Verify, tuple[str, str]] = {  # on a terminal, and elsewhere
+    "stream": ("", ""),
+    "target": ("verified by the target", "; the bytes were verified by the target alone"),
+    "reread": ("read back", "; read back and compared"),
 }
 _DONE: tuple[Status, ...] = ("copied", "unchanged", "left_behind")  # the target has everything
-_STATUSES: tuple[Status, ...] = ("copied", "reported", "failed", "cancelled", "not begun")
+_STATUSES: tuple[Status, ...] = ("copied", "unchanged", "reported", "failed", "cancelled", "not begun")
 
 
 class Report(Protocol):
@@ -71,7 +73,7 @@ class CopyReport:
     def lines(self) -> Iterator[str]:
         """As `Report.lines`."""
         if self.result is not None:
-            yield closing_line(self.result) + "\n"
+            yield closing_line(self.result, result_width(sys.stdout)) + "\n"
         elif self.left is not None:
             yield f"left {self._target} as it is\n"
 
@@ -102,17 +104,17 @@ class TargetsReport:
         self._result, self._tally = result, tally
 
     def lines(self) -> Iterator[str]:
-        """As `Report.lines`: one for each target that has the content, and one for all."""
+        """As `Report.lines`: one for each target that was left as it is, and one for all."""
         result = self._result
-        done = [each for each in result.targets if each.status in _DONE]
-        for each in done:
-            behind = "; left behind by the others" if each.status == "left_behind" else ""
-            yield f"{closing_line(each)}{behind}\n"
         for each in result.targets:
             if each.status == "reported":
                 yield f"left {each.target} as it is\n"
-        where = f"{len(done)} of {count(len(result.targets), 'target')}"
-        yield f"copied to {where}  {format_size(result.source_bytes)} read from the source\n"
+        there = f"{sum(map(result.count, _DONE))} of {count(len(result.targets), 'target')}"
+        words = [f"{result.count('unchanged')} unchanged"] if result.count("unchanged") else []
+        if behind := result.count("left_behind"):
+            words.append(f"{behind} left behind by the others")
+        words.append(f"{format_size(result.source_bytes)} read from the source")
+        yield f"{there} have {short(result.digest) if result.digest else 'it'}  {', '.join(words)}\n"
 
     def document(self) -> Iterator[str]:
         """As `Report.document`."""
@@ -167,13 +169,13 @@ class ListReport(_ManyReport):
         self._result, self._tally = result, tally
 
     def lines(self) -> Iterator[str]:
-        """As `Report.lines`: one for each pair that was copied, and one for all."""
+        """As `Report.lines`: one for all. Each pair that was copied had its line when it ended."""
         result = self._result
-        for each in result.copies:
-            if each.result is not None:
-                yield closing_line(each.result) + "\n"
-        copied = f"copied {sum(map(result.count, _DONE))} of {len(result.copies)}"
-        yield f"{copied}  {counts_of(result.totals(), result.seconds)}\n"
+        unchanged = result.count("unchanged")
+        words = [f"copied {result.done - unchanged} of {len(result.copies)}"]
+        words += [f"{unchanged} unchanged"] if unchanged else []
+        words += [f"{failed} failed"] if (failed := result.count("failed")) else []
+        yield f"{', '.join(words)}  {brief_counts(result.totals(), result.seconds)}\n"
 
     def _copies(self) -> Iterator[tuple[str, str]]:
         for index, pairs in self._lines():
@@ -201,7 +203,7 @@ class ListReport(_ManyReport):
     def _members(self) -> dict[str, Any]:
         result = self._result
         counts = {status.replace(" ", "_"): result.count(status) for status in _STATUSES}
-        counts["copied"] = sum(map(result.count, _DONE))
+        counts["copied"] += result.count("left_behind")
         left = [[each for each in pairs if each.result is None] for _, pairs in self._lines()]
         return {
             "not_copied": [
@@ -220,7 +222,11 @@ class ArchiveReport(ListReport):
         self._place, self._written = place, written
 
     def lines(self) -> Iterator[str]:
-        """As `Report.lines`."""
+        """As `Report.lines`: also one for each reference, which is in the archive only now."""
+        width = result_width(sys.stdout)
+        for each in self._result.copies:
+            if each.result is not None:
+                yield closing_line(each.result, width) + "\n"
         yield from super().lines()
         if (written := self._written) is None:
             return
@@ -258,28 +264,25 @@ class MirrorReport(_ManyReport):
 
     result: MirrorResult
 
-    def __init__(self, entry: Entry, shard: Shard | None, *, is_json: bool, has_file: bool) -> None:
+    def __init__(self, entry: Entry, shard: Shard | None, *, keeps: bool) -> None:
+        """`keeps`: for JSON; text needs the result alone."""
         self._entry = entry
         self._shard = shard
-        self._keeps_documents = is_json or has_file
-        self._keeps_lines = not is_json
+        self._keeps = keeps
         self._documents = _open_temporary()
-        self._lines = _open_temporary()
 
     def __enter__(self) -> MirrorReport:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._documents.close()
-        self._lines.close()
 
     def add(self, result: PairResult, blobs: Sequence[BlobDone]) -> None:
         """Add one copy. Raises `StoreError` when the temporary file cannot be written."""
+        if not self._keeps:
+            return
         try:
-            if self._keeps_documents:
-                self._documents.write(f"{_pair_line(result)}\t{_blobs_line(blobs)}\n")
-            if self._keeps_lines and result.status in ("copied", "left_behind") and result.result is not None:
-                self._lines.write(closing_line(result.result) + "\n")
+            self._documents.write(f"{_pair_line(result)}\t{_blobs_line(blobs)}\n")
         except OSError as error:
             from tempfile import gettempdir
 
@@ -295,10 +298,8 @@ class MirrorReport(_ManyReport):
             self.add(each, ())
 
     def lines(self) -> Iterator[str]:
-        """As `Report.lines`: one for each tag that was copied, and one for all."""
+        """As `Report.lines`: one for all. Each tag that was copied had its line when it ended."""
         result = self.result
-        self._lines.seek(0)
-        yield from self._lines
         where = f"{count(result.repositories, 'repository', 'repositories')}, {count(result.tags, 'tag')}"
         targets = len(self._entry.targets)
         where += f" to {count(targets, 'registry', 'registries')}" if targets > 1 else ""
@@ -306,7 +307,7 @@ class MirrorReport(_ManyReport):
         left_out = f", {result.left_out} left out" if result.left_out else ""
         left_out += f", {result.reported} left as they are" if result.reported else ""
         what = f"{result.copied} copied, {result.unchanged} unchanged{left_out}, {result.failed} failed"
-        yield f"mirrored {where}: {what}  {counts_of(result.totals, result.seconds)}\n"
+        yield f"mirrored {where}: {what}  {brief_counts(result.totals, result.seconds)}\n"
 
     def _origin(self) -> dict[str, Any]:
         names = {"source": str(self._entry.source), "targets": list(map(str, self._entry.targets))}
@@ -355,16 +356,30 @@ def _open_temporary() -> TextIO:
 # -- lines and objects -----------------------------------------------------------------------------------
 
 
-def closing_line(result: CopyResult) -> str:
-    """The result of a copy in one line."""
-    counts = counts_of(result.as_dict(), result.seconds)
-    line = f"copied {result.source} -> {result.target}  {result.digest}  {counts}"
-    line += _VERIFIED[result.verified]
+def closing_line(result: CopyResult, width: int | None = None) -> str:
+    """The result of a copy in one line, of at most `width` characters."""
+    brief, whole = _VERIFIED[result.verified]
+    notes = [brief] if brief else []
     if result.merged:
-        line += f"; with the target's own content, so the digest is not the source's {result.source_digest}"
+        whole += f"; with the target's own content, so the digest is not the source's {result.source_digest}"
+        notes.append("merged")
     elif result.digest_changed:
-        line += f"; chosen by --platform, so the digest is not the source's {result.source_digest}"
-    return line
+        whole += f"; chosen by --platform, so the digest is not the source's {result.source_digest}"
+        notes.append("chosen by --platform")
+    counts = counts_of(result.as_dict(), result.seconds) if width is None else ""
+    note = whole if width is None else ", ".join(notes)
+    return result_line(result.source, result.target, result, width, counts=counts, note=note)
+
+
+def brief_counts(values: Mapping[str, Any], seconds: float) -> str:
+    """``431.2 MiB in 4.1 s, 139.0 MiB/s, 2 retries`` from the sums of many copies."""
+    words = [f"{format_size(values['bytes_moved'])} in {format_duration(seconds)}"]
+    if values["bytes_moved"] and seconds > 0:
+        words.append(f"{format_size((values['bytes_moved'] - values['bytes_resumed']) / seconds)}/s")
+    words += [f"{format_size(values['bytes_resumed'])} sent before"] if values["bytes_resumed"] else []
+    words += [f"{format_size(values['bytes_spooled'])} spooled"] if values["bytes_spooled"] else []
+    words += [count(values["retries"], "retry", "retries")] if values["retries"] else []
+    return ", ".join(words)
 
 
 def counts_of(values: Mapping[str, Any], seconds: float) -> str:

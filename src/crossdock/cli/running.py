@@ -6,14 +6,15 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TextIO, TypeVar
+from typing import Any, Literal, TextIO, TypeVar
 
 from crossdock.cli.display import Display, JsonDisplay, NoDisplay, PlainDisplay
 from crossdock.cli.exits import ExitCode
 from crossdock.cli.failure import is_terminal, traceback_text
 from crossdock.cli.loop import run_until_done
 from crossdock.cli.report import Report, ReportFile, beside_an_error
-from crossdock.cli.streams import print_error, print_lines, print_parts
+from crossdock.cli.resultline import result_line, result_width
+from crossdock.cli.streams import ResultWriter, is_quiet, print_error, print_lines, print_parts
 from crossdock.cli.tally import Kept, Tally
 from crossdock.errors import (
     Cancelled,
@@ -22,7 +23,7 @@ from crossdock.errors import (
     NothingMatched,
     Resume,
 )
-from crossdock.events import BlobSpooled, CopyFailed, Event, UploadKept
+from crossdock.events import BlobSpooled, CopyDone, CopyFailed, Event, UploadKept
 from crossdock.options import CopyOptions, default_state_folder
 from crossdock.runs.one import CopyResult
 from crossdock.runs.run import Run
@@ -30,6 +31,9 @@ from crossdock.session import Session
 from crossdock.units import format_size
 
 T = TypeVar("T")
+
+Results = Literal["none", "changed", "all"]
+"""The copies of a run whose results are written to stdout as they end."""
 
 Listen = Callable[[int | None, Event], None]
 """Takes an event of the copy with an index, or of none of them."""
@@ -42,6 +46,7 @@ def run_shown(
     mode: str,
     *,
     debug: bool = False,
+    results: Results = "none",
     before_abort: Callable[[], None] = lambda: None,
 ) -> T:
     """The result of the run that `start` makes in a session, shown as ``--progress MODE`` says.
@@ -49,13 +54,17 @@ def run_shown(
     A signal cancels it, and a second one calls `before_abort` and ends the process. With `debug` the
     traceback of each copy that fails is printed.
     """
-    display = open_display(mode, tally)
-    is_many = tally.is_many
+    writer = ResultWriter() if results != "none" else None
+    display = open_display(mode, tally, results=writer)
+    is_many, width = tally.is_many, result_width(sys.stdout)
+    shown = {True: ("changed", "all"), False: ("all",)}
 
     def listen(copy: int | None, event: Event) -> None:
         if copy is not None:
             tally(event, copy)
         display(event, copy if is_many else None)
+        if copy is not None and isinstance(event, CopyDone) and results in shown[event.changed]:
+            display.result(result_line(*tally.pair(copy), event, width))
         if debug and isinstance(event, CopyFailed):
             print_error(traceback_text(event.error))
 
@@ -73,6 +82,8 @@ def run_shown(
         return run_until_done(work(), before_abort=abort)
     finally:
         display.close()
+        if writer is not None:
+            writer.finish()
 
 
 def error_of(
@@ -80,13 +91,17 @@ def error_of(
     options: CopyOptions,
     tally: Tally,
     namespace: argparse.Namespace,
+    *,
+    results: Results = "none",
 ) -> BaseException | None:
     """Run and show what `start` makes, as the flags say, and return its error; None: it succeeded.
 
-    For commands that show a result even after an error.
+    For commands that show a result even after an error. `results`: of text on stdout.
     """
+    if namespace.output == "json" or is_quiet():
+        results = "none"
     try:
-        run_shown(start, options, tally, namespace.progress, debug=namespace.debug)
+        run_shown(start, options, tally, namespace.progress, debug=namespace.debug, results=results)
     except BaseException as error:
         return error
     return None
@@ -172,18 +187,23 @@ def _places(uploads: Sequence[UploadKept]) -> str:
     return sizes + (f" and {len(uploads) - 3} more" if len(uploads) > 3 else "")
 
 
-def open_display(mode: str, tally: Tally, stream: TextIO | None = None) -> Display:
-    """The display for ``--progress MODE``. `tally` must be fed before the display is."""
+def open_display(
+    mode: str, tally: Tally, stream: TextIO | None = None, *, results: ResultWriter | None = None
+) -> Display:
+    """The display for ``--progress MODE``. `tally` must be fed before the display is.
+
+    `results` gets the results of copies; it is the caller's to finish.
+    """
     stream = stream or sys.stderr
     if mode == "auto":
         can_be_drawn_on = is_terminal(stream) and os.environ.get("TERM", "dumb") != "dumb"
         mode = "live" if can_be_drawn_on else "quiet"
     if mode == "live":
-        from crossdock.cli.live import LiveDisplay  # imports rich
+        from crossdock.cli.live import LiveDisplay  # not needed elsewhere
 
-        return LiveDisplay(tally, stream)
+        return LiveDisplay(tally, stream, results)
     if mode == "json":
-        return JsonDisplay(tally, stream)
+        return JsonDisplay(tally, stream, results=results)
     if mode in ("plain", "quiet"):
-        return PlainDisplay(tally, stream, eager=mode == "plain")
-    return NoDisplay(tally, stream)
+        return PlainDisplay(tally, stream, eager=mode == "plain", results=results)
+    return NoDisplay(tally, stream, results)

@@ -20,9 +20,18 @@ from crossdock.options import Credentials
 _MAX_LINE = 64 * 1024  # tokens used as passwords reach several KiB
 _LONGEST_INTEGER = 1000  # digits; Python's own limit is 4300, and can be set to 640
 _QUEUED_LINES = 4096  # of progress; further lines are dropped
+_QUEUED_RESULTS = 65_536  # of copies, about 10 MB
 
 
 _quiet = False  # --quiet: no warnings, and one line of text at most
+
+
+_stdout_failure: OSError | None = None  # of a thread that wrote there
+
+
+def is_quiet() -> bool:
+    """Whether `be_quiet` was told so."""
+    return _quiet
 
 
 def be_quiet(quiet: bool) -> None:
@@ -120,7 +129,11 @@ def warn(message: str) -> None:
 
 @contextmanager
 def _stdout() -> Iterator[None]:
+    global _stdout_failure
+    failure, _stdout_failure = _stdout_failure, None
     try:
+        if failure is not None:
+            raise failure
         yield
     except BrokenPipeError:
         _silence_stdout()
@@ -171,12 +184,14 @@ def _read_line(flag: str) -> str | None:
 class LineWriter:
     """Writes lines in a separate thread, so that offering one never waits and never fails.
 
-    At most `_QUEUED_LINES` are kept: when the reader is slower, new lines are dropped and counted in `lost`.
-    A stream that breaks swallows the rest.
+    At most `most` are kept: when the reader is slower, new lines are dropped and counted in `lost`. A stream
+    that breaks swallows the rest.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self._write = _writer_of(stream)
+    def __init__(self, stream: TextIO, most: int = _QUEUED_LINES) -> None:
+        self._most = most
+        self._broken: Exception | None = None
+        self._write = writer_of(stream)
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._lost = 0
         self._thread = threading.Thread(target=self._run, name="crossdock-lines", daemon=True)
@@ -189,28 +204,45 @@ class LineWriter:
 
     def offer(self, line: str, *, droppable: bool = False, last: bool = False) -> None:
         """Queue `line`. Droppable lines get half of the queue; the last line is always queued."""
-        limit = _QUEUED_LINES // 2 if droppable else _QUEUED_LINES
+        limit = self._most // 2 if droppable else self._most
         if last or self._lines.qsize() < limit:
             self._lines.put(line)
         else:
             self._lost += 1
 
-    def close(self, timeout: float = 5.0) -> None:
-        """Write the queued lines, for at most `timeout` seconds."""
+    def close(self, timeout: float | None = 5.0) -> None:
+        """Write the queued lines, for at most `timeout` seconds; None: until they are written."""
         self._lines.put(None)
         self._thread.join(timeout)
 
     def _run(self) -> None:
-        broken = False
         while (line := self._lines.get()) is not None:
-            if not broken:
+            if self._broken is None:
                 try:
                     self._write(line + "\n")
-                except (OSError, ValueError):
-                    broken = True
+                except (OSError, ValueError) as error:
+                    self._broken = error
 
 
-def _writer_of(stream: TextIO) -> Any:
+class ResultWriter(LineWriter):
+    """Writes results to stdout as they come. A reader that is too slow does not hold up the copies."""
+
+    def __init__(self) -> None:
+        self.stream = sys.stdout
+        self.stream.flush()  # the thread writes by descriptor
+        super().__init__(self.stream, _QUEUED_RESULTS)
+
+    def finish(self) -> None:
+        """Write what is left, and how many lines were dropped. The next print tells of a failure."""
+        global _stdout_failure
+        if self.lost:
+            self.offer(f"{self.lost} more results, which stdout was too slow for", last=True)
+        self.close(None)
+        if isinstance(self._broken, OSError):
+            _stdout_failure = self._broken
+
+
+def writer_of(stream: TextIO) -> Any:
     """A function that writes all of a text. Real files are written by descriptor: a thread that a full pipe
     blocks must not hold the lock of `sys.stderr` when the process ends.
     """

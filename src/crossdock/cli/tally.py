@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from crossdock.cli.picture import Figures, total_parts
 from crossdock.events import BlobDone, BlobSpooled, CopyStarted, Event, UploadKept
-from crossdock.runs.totals import MovingBlob, Totals
-from crossdock.units import count, format_duration, format_size
+from crossdock.runs.totals import Totals
+from crossdock.units import count
 
 if TYPE_CHECKING:
     from crossdock.cli.advice import Face
@@ -85,44 +86,54 @@ class Tally:
             return not totals.blobs_found
         return not (totals.images_done or totals.images_failed or totals.bytes_done)
 
-    def summary(self) -> str:
-        """``12 of 14 blobs, 431.2 MiB of 1.0 GiB, 139.0 MiB/s, 4.4 s left`` of one copy, or
-        ``57 of 200 copies, 2 failed, 431.2 MiB moved, 139.0 MiB/s``.
-        """
+    def figures(self) -> Figures:
+        """What a total line says."""
         totals = self.totals
-        moved = totals.bytes_done
-        if self._pairs is None:
-            there = moved + totals.bytes_skipped + totals.bytes_mounted
-            words = [f"{totals.blobs_done} of {totals.blobs_found} blobs"]
-            words.append(f"{format_size(there)} of {format_size(totals.bytes_found)}")
-        else:
-            words = [f"{totals.images_done} of {count(len(self._pairs), 'copy', 'copies')}"]
-            words += [f"{totals.images_failed} failed"] if totals.images_failed else []
-            words.append(f"{format_size(moved)} moved")
-        words.append(f"{format_size(totals.bytes_per_second)}/s")
-        left = totals.seconds_left
-        words += [f"{format_duration(left)} left"] if left and self._pairs is None else []
-        words += [count(totals.retries, "retry", "retries")] if totals.retries else []
+        return Figures(
+            there=totals.bytes_done + totals.bytes_skipped + totals.bytes_mounted,
+            found=totals.bytes_found,
+            rate=totals.bytes_per_second,
+            elapsed=totals.seconds,
+            left=totals.seconds_left,
+            failed=totals.images_failed if self.is_many else 0,
+            limit=totals.limited_by,
+        )
+
+    def summary(self) -> str:
+        """The total as a line of a log: ``57 of 200 copies, 43%, 431.2/1024.0 MiB, 139.0 MiB/s, …``."""
+        retries = self.totals.retries
+        counted = self.copies() if self._pairs is not None else self._blobs_done()
+        words = [counted, *total_parts(self.figures())]
+        words += [count(retries, "retry", "retries")] if retries else []
         return ", ".join(words)
 
+    def copies(self) -> str:
+        """``57 of 200 copies``."""
+        total = len(self._pairs) if self._pairs is not None else 1
+        return f"{self.totals.images_done} of {count(total, 'copy', 'copies')}"
+
+    def _blobs_done(self) -> str:
+        return f"{self.totals.blobs_done} of {count(self.totals.blobs_found, 'blob')}"
+
     def title(self) -> str:
-        """``SOURCE -> TARGET`` of the copy under way that began first, and how many more there are."""
+        """``SOURCE -> TARGET`` of the only copy; of many how many are done and under way."""
         if self._pairs is None:
             started = self._started
             return f"{started.source} -> {started.target}" if started else "resolving the source"
-        running = self.totals.under_way
-        if not running:
-            return ""
-        more = f" and {len(running) - 1} more" if len(running) > 1 else ""
-        return " -> ".join(running[0]) + more
-
-    def moving_blobs(self) -> list[MovingBlob]:
-        """The blobs under way."""
-        return self.totals.moving
+        running = len(self.totals.images_under_way())
+        return (
+            f"{self.copies()} done, {running} under way"
+            if self.totals.is_listed
+            else (f"{self.copies()} done, {running} under way, still listing")
+        )
 
     def name(self, copy: int) -> str:
         """``SOURCE -> TARGET`` of the copy with this index."""
         if self._pairs is None:
             return self.title()
-        source, target = self._pairs[copy]
-        return f"{source} -> {target}"
+        return " -> ".join(self.pair(copy))
+
+    def pair(self, copy: int) -> tuple[str, str]:
+        """Source and target of the copy with this index, which has not ended."""
+        source, target = self._pairs[copy] if self._pairs is not None else ("", "")
+        return str(source), str(target)

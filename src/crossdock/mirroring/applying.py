@@ -25,7 +25,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace as with_fields
 
 from crossdock.errors import CopyError, InvalidInput, is_final
-from crossdock.events import CopyFailed, Warned
+from crossdock.events import CopyDone, CopyFailed, CopyStarted, Warned
 from crossdock.mirroring.entry import Entry
 from crossdock.mirroring.group import Group, GroupCopy, Share
 from crossdock.mirroring.outcomes import Names, Place, Sink, Window
@@ -35,6 +35,7 @@ from crossdock.oci.digest import Digest
 from crossdock.oci.mediatype import is_index
 from crossdock.oci.platform import Platform
 from crossdock.oci.reference import LayoutReference, Reference, is_tag
+from crossdock.runs.one import CopyResult
 from crossdock.runs.oneread import TargetReads, status_of
 from crossdock.runs.places import Shared
 from crossdock.runs.results import PairResult, Status, status_of_error, unended, without_traceback
@@ -432,11 +433,24 @@ class Applying:
             self.totals.images_failed += len(rest) - 1  # the runner has counted one
         else:
             self.totals.images_done += len(rest) - 1
+        if result.result is not None:
+            self._tell_others(one, rest, result.result)
         self._sink.ended(with_fields(names, indices=rest), result)
         self._leave(names)
         self._complete(repository)
         if any(has_lost) and self._fail_fast:
             raise FailedFast
+
+    def _tell_others(self, one: _Round, rest: Mapping[str, int], result: CopyResult) -> None:
+        """Report the end of the names that had no copy of their own."""
+        for name, index in rest.items():
+            if index == one.index:
+                continue
+            source, target = pair = one.names.pair(name)
+            became = one.names.tag(name, result)
+            self.watchers.tell(index, *pair, CopyStarted(source, target, result.digest, result.media_type))
+            done = CopyDone(result.digest, 0.0, *became, changed=result.changed)
+            self.watchers.tell(index, *pair, done)
 
 
 def _there(target: TargetView, names: Iterable[str], digest: Digest) -> dict[str, Digest | None]:

@@ -369,7 +369,7 @@ def _unchanged(group: Group, share: Share, tally: Tally, started: float) -> Copy
     media_type = group.kept.named.media_type if group.kept is not None else group.media_type
     tally.emit(CopyStarted(source, target, group.digest, media_type))
     became, previous = tag_outcome(group.digest, group.digest) if tag is not None else (None, None)
-    tally.emit(CopyDone(group.digest, seconds, became, previous))
+    tally.emit(CopyDone(group.digest, seconds, became, previous, changed=False))
     return CopyResult(
         source=source,
         target=target,

@@ -356,10 +356,12 @@ class MirrorRun:
             previous_digest=previous,
             changed=status != "unchanged",
         )
-        self._watchers.tell(
-            index, source, target, CopyStarted(source, target, result.digest, result.media_type)
-        )
-        self._watchers.tell(index, source, target, CopyDone(result.digest, 0.0, tag, previous))
+        if first is None:  # others were reported with it
+            self._watchers.tell(
+                index, source, target, CopyStarted(source, target, result.digest, result.media_type)
+            )
+            done = CopyDone(result.digest, 0.0, tag, previous, changed=False)
+            self._watchers.tell(index, source, target, done)
         self._end(index, PairResult(source=source, target=target, status=status, result=result))
 
     def _end(self, index: int, result: PairResult) -> None:

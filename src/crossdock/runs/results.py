@@ -54,9 +54,9 @@ class PairResult(Frozen):
     """How one pair ended: with a result, with an error, or with neither when the run ended before it.
 
     ``reported``: the target has something else under the tag, which stays (`CopyOptions.existing`); its error
-    says so. Only `mirror` tells ``unchanged``, which has a result too, from ``copied``, and ``left out``, a
-    signature or the like that could not be copied, which has an error too, from ``failed``. ``left_behind``
-    is as of a `TargetResult`.
+    says so. ``unchanged``: the target had everything. Only `mirror` tells ``left out``, a signature or the
+    like that could not be copied, which has an error too, from ``failed``. ``left_behind`` is as of a
+    `TargetResult`.
     ``error`` holds no traceback: the one in the event `CopyFailed` does.
     """
 
@@ -125,6 +125,11 @@ class ManyResult(Frozen):
     def count(self, status: Status) -> int:
         """How many pairs ended so."""
         return sum(each.status == status for each in self.copies)
+
+    @property
+    def done(self) -> int:
+        """How many targets have the content now."""
+        return sum(each.result is not None for each in self.copies)
 
     @property
     def failure(self) -> CopiesFailed | None:

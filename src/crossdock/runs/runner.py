@@ -84,7 +84,7 @@ class Runner:
         pair: Pair,
         copy: Callable[[Tally], Awaitable[CopyResult]],
         *,
-        status_of: Callable[[CopyResult], Status] = lambda result: "copied",
+        status_of: Callable[[CopyResult], Status] = lambda it: "copied" if it.changed else "unchanged",
         error_status: Callable[[Exception], Status] = lambda error: "failed",
         tally: Tally | None = None,
     ) -> None:

@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
+from msgspec import Struct
+
 from crossdock.activity import Activity
 from crossdock.events import ignore
 from crossdock.tally import MovingBlob as MovingBlob  # for displays
@@ -45,6 +47,16 @@ FIGURES = (
 _CPU_BOUND = 0.85  # of one core
 
 
+class UnderWay(Struct, frozen=True):
+    """One image under way."""
+
+    source: str
+    target: str
+    moving: tuple[MovingBlob, ...]
+    waits_for: Limit | None
+    """Whose answer it waits for now, or ``rate limit``; None when that cannot be said."""
+
+
 class _Copy:
     """One copy under way, and when each side moved last."""
 
@@ -66,6 +78,16 @@ class _Copy:
             before = self.moved.get(side)
             if before is None or before[0] != numbers:
                 self.moved[side] = numbers, now
+
+    def waits_for(self, now: float) -> Limit | None:
+        """As `UnderWay.waits_for`. Of two sides, the one that has been still for longer."""
+        activity = self.activity
+        if activity.delayed or activity.limited:
+            return "rate limit"
+        waiting = {each.side for each in tuple(activity.open) if not each.waits_here}
+        sides: tuple[Limit, Limit] = "source", "target"
+        still = [(now - self.moved.get(each, (None, now))[1], each) for each in sides if each in waiting]
+        return max(still)[1] if still else None
 
     def stalled(self, now: float) -> Iterator[str]:
         """Its references without a byte or response for long."""
@@ -245,6 +267,14 @@ class Totals:
     def under_way(self) -> list[tuple[str, str]]:
         """Source and target of the copies under way, the first begun first."""
         return [(each.source, each.target) for each in tuple(self._running.values())]
+
+    def images_under_way(self) -> list[UnderWay]:
+        """The copies under way, the first begun first."""
+        now = self._clock()
+        return [
+            UnderWay(each.source, each.target, tuple(each.tally.moving.values()), each.waits_for(now))
+            for each in tuple(self._running.values())
+        ]
 
     # -- time ----------------------------------------------------------------------------------------------
 

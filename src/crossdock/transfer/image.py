@@ -125,8 +125,9 @@ class ImageCopy:
                 await self._target.lists_roots.add_root(root)
         if request.target_tag is not None:
             self.tag, self.previous_digest = there.replaced_by(root)
-        seconds = time.monotonic() - started
-        self._tally.emit(CopyDone(root.digest, seconds, self.tag, self.previous_digest))
+        tally, seconds = self._tally, time.monotonic() - started
+        became = self.tag, self.previous_digest
+        tally.emit(CopyDone(root.digest, seconds, *became, tally.bytes["moved"], tally.changed))
         return named, root
 
     # -- before anything is copied -----------------------------------------------------------------------

@@ -104,7 +104,10 @@ def refused() -> CopyError:
     return error
 
 
-def test_text_is_the_closing_line_alone(fake: FakeCopy, capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_is_the_closing_line_alone(
+    fake: FakeCopy, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
     assert run(["copy", "x:1", "h:1/x:1"]) == 0
     out, err = capsys.readouterr()
     assert out == (

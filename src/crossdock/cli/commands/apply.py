@@ -128,7 +128,7 @@ def _apply(
                 return metrics_text(applying.totals, where, state.id, ended=ended)
 
             with Watch(applying.totals, namespace.metrics, metrics) as watch:
-                error = error_of(start, options, tally, namespace)
+                error = error_of(start, options, tally, namespace, results="changed")
             result = applying.result()
             if isinstance(error, Cancelled):
                 done = int(result.totals["copied"] + result.totals["unchanged"])

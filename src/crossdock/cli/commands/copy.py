@@ -130,7 +130,9 @@ def _copy_to_targets(namespace: argparse.Namespace) -> int:
     with ReportFile(namespace.report) as file:
         copy = TargetsCopy.of(namespace.source, namespace.targets)
         tally = Tally(copy.totals, copy.pairs, keeps_blobs=namespace.report is not None)
-        error = error_of(lambda session, listen: session.start(copy, listen), options, tally, namespace)
+        error = error_of(
+            lambda session, listen: session.start(copy, listen), options, tally, namespace, results="all"
+        )
         result = copy.result()
         if isinstance(error, Cancelled):
             error = Cancelled(f"copy of {namespace.source} to {len(copy.pairs)} targets was cancelled")
@@ -159,10 +161,12 @@ def _copy_list(namespace: argparse.Namespace) -> int:
     with ReportFile(namespace.report) as file:
         many = _many(pairs, namespace, place)
         tally = Tally(many.totals, pairs, keeps_blobs=namespace.report is not None)
-        error = error_of(lambda session, listen: session.start(many, listen), options, tally, namespace)
+        error = error_of(
+            lambda session, listen: session.start(many, listen), options, tally, namespace, results="all"
+        )
         result = many.result()
         if isinstance(error, Cancelled):
-            error = Cancelled(f"cancelled when {result.count('copied')} of {len(pairs)} copies were done")
+            error = Cancelled(f"cancelled when {result.done} of {len(pairs)} copies were done")
         report = ListReport(result, tally)
         return close_run(error or result.failure, report, file, namespace, options, tally.kept)
 
@@ -185,14 +189,14 @@ def _copy_archive(namespace: argparse.Namespace) -> int:
     with ReportFile(namespace.report) as file:
         work = FromArchive(archive_path(namespace.from_archive), translate)
         tally = Tally(work.totals, work.pairs, keeps_blobs=namespace.report is not None)
-        error = error_of(lambda session, listen: session.start(work, listen), options, tally, namespace)
+        error = error_of(
+            lambda session, listen: session.start(work, listen), options, tally, namespace, results="all"
+        )
         for message in work.warnings:
             warn(message)
         result = work.result()
         if isinstance(error, Cancelled):
-            error = Cancelled(
-                f"cancelled when {result.count('copied')} of {len(work.pairs)} copies were done"
-            )
+            error = Cancelled(f"cancelled when {result.done} of {len(work.pairs)} copies were done")
         report = ListReport(result, tally)
         return close_run(error or result.failure, report, file, namespace, options, tally.kept)
 

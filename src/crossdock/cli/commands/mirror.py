@@ -147,8 +147,8 @@ def run(namespace: argparse.Namespace) -> int:
         run_until_done(mirroring.list_pairs(_print_pair))
         return ExitCode.DONE
     keeps_blobs = namespace.report is not None
-    is_json = namespace.output == "json"
-    report = MirrorReport(mirroring.entry, namespace.shard, is_json=is_json, has_file=keeps_blobs)
+    keeps = keeps_blobs or namespace.output == "json"
+    report = MirrorReport(mirroring.entry, namespace.shard, keeps=keeps)
     with ReportFile(namespace.report) as file, report:
         tally = Tally(mirroring.totals, mirroring.window, keeps_blobs=keeps_blobs)
 
@@ -161,7 +161,7 @@ def run(namespace: argparse.Namespace) -> int:
             mirroring.on_warning = lambda message: listen(None, Warned(message))
             return session.start(mirroring, listen)
 
-        error = error_of(start, options, tally, namespace)
+        error = error_of(start, options, tally, namespace, results="changed")
         result = mirroring.result()
         if isinstance(error, Cancelled):
             done = result.copied + result.unchanged

@@ -1,0 +1,112 @@
+"""The result of a copy in one line of text, which fits into a terminal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+from crossdock.cli.failure import fold, is_terminal
+from crossdock.units import format_duration, format_size
+
+if TYPE_CHECKING:
+    from crossdock.events import TagOutcome
+
+_NARROWEST = 80  # columns; on fewer a line wraps, rather than losing the names
+_SHORTEST = 16  # characters of a name
+
+
+class Ended(Protocol):
+    """What a line says of a copy: a `CopyDone` or a `CopyResult`. Sizes in bytes."""
+
+    @property
+    def digest(self) -> str:
+        """Of the target's content."""
+
+    @property
+    def tag(self) -> TagOutcome | None:
+        """What became of its tag."""
+
+    @property
+    def previous_digest(self) -> str | None:
+        """Of the tag, before."""
+
+    @property
+    def bytes_moved(self) -> int:
+        """Sent to the target."""
+
+    @property
+    def seconds(self) -> float:
+        """From the first request to the written tag."""
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was copied."""
+
+
+def result_width(stream: TextIO) -> int | None:
+    """How long a line on `stream` may be; None: as long as it is. ``COLUMNS`` decides if it is set."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal():
+        return max(_NARROWEST, int(columns))
+    if not is_terminal(stream):
+        return None
+    try:
+        return max(_NARROWEST, os.get_terminal_size(stream.fileno()).columns)
+    except (OSError, ValueError):
+        return None
+
+
+def result_line(
+    source: str, target: str, ended: Ended, width: int | None, *, counts: str = "", note: str = ""
+) -> str:
+    """``copied A -> B  moved from sha256:0123456789ab  sha256:…  4.2 MiB in 1.3 s``.
+
+    ``unchanged A -> B …`` when nothing was copied. With `width` it has at most so many characters: the
+    digest is shortened, then size and digest are left out, and names that are too long even then lose their
+    middle. Without, it has `counts` in the place of size and time. `note` says what is unusual, and may be
+    long only without `width`.
+    """
+    verb = "copied" if ended.changed else "unchanged"
+    source, target = fold(source), fold(target)
+    became = _became(ended)
+    moved = f"{format_size(ended.bytes_moved)} in {format_duration(ended.seconds)}" if ended.changed else ""
+    if width is None:
+        return _joined(verb, f"{source} -> {target}", became, ended.digest, counts or moved) + note
+    digest = short(ended.digest)
+    for parts in ([became, digest, moved, note], [became, digest, note], [became, note]):
+        line = _joined(verb, f"{source} -> {target}", *parts)
+        if len(line) <= width:
+            return line
+    for parts in ([became, digest, note], [became, note], [became]):
+        room = width - len(_joined(verb, " -> ", *parts))
+        if room >= 2 * _SHORTEST:
+            break
+    target = shortened_name(target, max(_SHORTEST, room - max(len(source), _SHORTEST), room // 2))
+    source = shortened_name(source, max(_SHORTEST, room - len(target)))
+    return _joined(verb, f"{source} -> {target}", *parts)
+
+
+def short(digest: str) -> str:
+    """The digest in short: algorithm and twelve digits."""
+    algorithm, _, encoded = digest.partition(":")
+    return f"{algorithm}:{encoded[:12]}"
+
+
+def shortened_name(name: str, most: int) -> str:
+    """`name` in at most `most` characters, without its middle: a reference differs most at its end."""
+    if len(name) <= most:
+        return name
+    tail = (most - 1) * 2 // 3
+    return f"{name[: most - 1 - tail]}…{name[len(name) - tail :]}"
+
+
+def _became(ended: Ended) -> str:
+    if ended.tag == "moved" and ended.previous_digest is not None:
+        return f"moved from {short(ended.previous_digest)}"
+    return ended.tag if ended.tag is not None and ended.changed else ""
+
+
+def _joined(verb: str, names: str, *parts: str) -> str:
+    given: Iterable[str] = (each for each in parts if each)
+    return "  ".join((f"{verb} {names}", *given))
