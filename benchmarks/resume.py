@@ -126,7 +126,7 @@ def use_journal(folder: str, size: int) -> float:
     location = "https://registry.example/v2/bench/image/blobs/uploads/" + "x" * 300
 
     began = time.process_time()
-    journal = Journal(Path(folder))
+    journal = Journal.at(Path(folder))
     record = journal.claim(key.target, key.digest, size, f"source.example/bench/image@{key.digest}")
     assert record is not None, journal.take_troubles()
     record.opened(location, DEFAULT_CHUNK)

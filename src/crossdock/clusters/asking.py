@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 from crossdock.activity import CURRENT
 from crossdock.errors import JournalUnavailable
-from crossdock.kept.journal import Journal
 from crossdock.kept.uploads import SavedUpload, UploadKey
 from crossdock.limits import Limits, Pauses, Throttle
 from crossdock.options import CopyOptions
@@ -99,20 +98,6 @@ def key_of(key: UploadKey) -> str:
     return f"{key.target}@{key.digest}"
 
 
-class DeskJournal(Journal):
-    """A journal at the desk, where other workers find it, and which the client writes to disk."""
-
-    def __init__(
-        self, read: Callable[[str], bytes | None], write: Callable[[str, bytes | None], None]
-    ) -> None:
-        """`read` waits for the desk; `write` does not, and may be called in any thread."""
-        super().__init__(None)  # type: ignore[arg-type]  # no folder
-        self._rows = _DeskRows(read, write)
-
-    def _open(self) -> None:
-        self._database = self._rows  # type: ignore[assignment]  # has what is used of it
-
-
 class _Lock:
     """The right to one row, in this process."""
 
@@ -125,12 +110,16 @@ class _Lock:
         self._taken.discard(self._key)
 
 
-class _DeskRows:
-    """As `kept.database.JournalDatabase`. No two workers have the same repository at once."""
+class DeskRows:
+    """The rows of a journal (`kept.journal.Rows`) at the desk, where other workers find them.
+
+    The client writes them to disk. No two workers have the same repository at once.
+    """
 
     def __init__(
         self, read: Callable[[str], bytes | None], write: Callable[[str, bytes | None], None]
     ) -> None:
+        """`read` waits for the desk; `write` does not, and may be called in any thread."""
         self._read, self._write = read, write
         self._taken: set[UploadKey] = set()
 

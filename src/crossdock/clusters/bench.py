@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
 
-from crossdock.clusters.asking import ClusterLimits, DeskJournal, unreachable
+from crossdock.clusters.asking import ClusterLimits, DeskRows, unreachable
 from crossdock.errors import CrossdockError
 from crossdock.events import Event
+from crossdock.kept.journal import Journal
 from crossdock.oci.platform import Platform
 from crossdock.options import CopyOptions
 from crossdock.runs.places import Places, Shared
@@ -213,7 +214,8 @@ class Bench:
         async with Places(options) as places:
             places.limits = limits = ClusterLimits(options, self._ask)
             async with open_workshop(options, limits) as workshop:
-                journal = DeskJournal(self._upload, self._note_upload) if settings.tells_uploads else None
+                rows = DeskRows(self._upload, self._note_upload)
+                journal = Journal(lambda: rows) if settings.tells_uploads else None
                 resuming = Resuming(
                     options.resume_above,
                     options.upload_chunk,

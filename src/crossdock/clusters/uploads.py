@@ -6,13 +6,16 @@ import pickle
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from crossdock.clusters.asking import key_of
 from crossdock.errors import Notice
 from crossdock.kept.database import open_existing
 from crossdock.kept.journal import Journal
 from crossdock.kept.uploads import SavedUpload
-from crossdock.locks import BlobLock
+
+if TYPE_CHECKING:
+    from crossdock.kept.keeper import Lock
 
 
 class KeptUploads:
@@ -20,7 +23,7 @@ class KeptUploads:
 
     def __init__(self, folder: Path | None, journal: Journal | None) -> None:
         self._folder, self._journal = folder, journal
-        self._locks: dict[str, BlobLock | None] = {}
+        self._locks: dict[str, Lock | None] = {}
         self._saved: dict[str, SavedUpload] = {}
 
     def load(self, registries: Sequence[str]) -> dict[str, bytes]:

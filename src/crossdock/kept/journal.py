@@ -15,15 +15,41 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from crossdock.errors import JournalUnavailable
 from crossdock.kept.keeper import EXPIRY_S, Keeper, claimed
 
-if TYPE_CHECKING:
-    from crossdock.kept.database import JournalDatabase
-    from crossdock.kept.uploads import FinishedKind, UploadRecord
-    from crossdock.locks import BlobLock
+if TYPE_CHECKING:  # a protocol costs a start some 0.1 ms
+    from crossdock.kept.keeper import Lock
+    from crossdock.kept.uploads import FinishedKind, SavedUpload, UploadKey, UploadRecord
+
+    class Rows(Protocol):
+        """The rows of a journal, as `database.JournalDatabase` has them. Raises `JournalUnavailable`."""
+
+        def lock(self, key: UploadKey) -> Lock | None:
+            """The right to read and write the row of `key`; None when another copy has it."""
+
+        def read(self, key: UploadKey) -> SavedUpload | None:
+            """The row of `key`; None when there is none."""
+
+        def write(self, saved: SavedUpload) -> None:
+            """Put the row."""
+
+        def delete(self, key: UploadKey) -> None:
+            """Remove the row."""
+
+        def add_finished(
+            self, run: str, kind: FinishedKind, target: str, digest: str, size: int, at: float
+        ) -> None:
+            """Note what was finished."""
+
+        def prune(self, before: float) -> object:
+            """Remove rows written before this time."""
+
+        def close(self) -> None:
+            """Close them. Safe to call twice."""
+
 
 T = TypeVar("T")
 
@@ -32,18 +58,29 @@ BUSY_AT_MOST = 3  # calls in a row that failed because another process had the f
 
 
 class Journal(Keeper):
-    """The journal in `folder`. The file is opened by the first `claim`: copies of small blobs never touch it.
+    """A journal with the rows of `open_rows`, which the first `claim` calls: copies of small blobs need none.
 
     `clock` gives seconds since 1970.
     """
 
-    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, open_rows: Callable[[], Rows], *, clock: Callable[[], float] = time.time) -> None:
         super().__init__(RETRY_AFTER_S)
-        self._folder = folder
+        self._open_rows = open_rows
         self._run = os.urandom(8).hex()  # `secrets` would load hashlib's OpenSSL at every start
-        self._database: JournalDatabase | None = None
+        self._database: Rows | None = None
         self._busy = 0
         self.now = clock
+
+    @classmethod
+    def at(cls, folder: Path, *, clock: Callable[[], float] = time.time) -> Self:
+        """The journal in a file of `folder`."""
+
+        def open_rows() -> Rows:
+            from crossdock.kept.database import JournalDatabase
+
+            return JournalDatabase(folder)
+
+        return cls(open_rows, clock=clock)
 
     def claim(self, target: str, digest: str, size: int, source: str) -> UploadRecord | None:
         """The record of a blob on its way to `target` (``host[:port]/repository``), for this copy alone.
@@ -79,16 +116,14 @@ class Journal(Keeper):
         return result
 
     @property
-    def database(self) -> JournalDatabase:
-        """The open file. Raises `JournalUnavailable` when the journal is off."""
+    def database(self) -> Rows:
+        """The open rows. Raises `JournalUnavailable` when the journal is off."""
         if self._database is None:
             raise JournalUnavailable("the journal is off")
         return self._database
 
     def _open(self) -> None:
-        from crossdock.kept.database import JournalDatabase
-
-        database = JournalDatabase(self._folder)
+        database = self._open_rows()
         try:
             database.prune(self.now() - EXPIRY_S)
         except JournalUnavailable as error:
@@ -104,7 +139,7 @@ class Journal(Keeper):
         registry, _, repository = target.partition("/")
         key = UploadKey(registry, repository, digest)
 
-        def read(lock: BlobLock) -> UploadRecord:
+        def read(lock: Lock) -> UploadRecord:
             saved = self.database.read(key)
             if saved is not None and (saved.size != size or saved.acknowledged > size):
                 saved = None

@@ -8,16 +8,24 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from msgspec import Struct
 
 from crossdock.errors import StoreError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a protocol costs a start some 0.1 ms
     from crossdock.locks import BlobLock
 
+    class Lock(Protocol):
+        """The right to one entry."""
+
+        def release(self) -> None:
+            """Give it back. Safe to call twice."""
+
+
 T = TypeVar("T")
+L = TypeVar("L", bound="Lock")
 
 EXPIRY_S = 7 * 24 * 3600.0  # distribution removes sessions after 168 h (configuration, uploadpurging.age)
 
@@ -95,7 +103,7 @@ class Pruned(Struct, frozen=True):
     finished: int = 0  # lines about finished content, of a journal only
 
 
-def claimed(lock: BlobLock | None, take: Callable[[BlobLock], T | None]) -> T | None:
+def claimed(lock: L | None, take: Callable[[L], T | None]) -> T | None:
     """The result of `take`, which then owns the lock; the lock is released if that is None or an error.
 
     None when `lock` is None, because another copy has it.

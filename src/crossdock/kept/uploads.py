@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from crossdock._kernels import Sha256
-from crossdock.locks import BlobLock, number_of
+from crossdock.locks import number_of
 
 if TYPE_CHECKING:
     from crossdock.kept.journal import Journal
+    from crossdock.kept.keeper import Lock
 
 SAVED_STATES = 8  # digest states at the last acknowledged offsets: the registry may hold less than it said
 CHECK_SIZE = 16  # bytes of SHA-256; against damage, not against an enemy
@@ -64,7 +65,7 @@ class UploadRecord:
     def __init__(
         self,
         journal: Journal,
-        lock: BlobLock,
+        lock: Lock,
         key: UploadKey,
         size: int,
         source: str,

@@ -356,7 +356,7 @@ async def open_resuming(options: CopyOptions) -> AsyncIterator[Resuming]:
         if options.state is not None:
             from crossdock.kept.journal import Journal
 
-            journal = Journal(options.state)
+            journal = Journal.at(options.state)
             environ = os.environ if options.environ is None else options.environ
             if options.state != default_state_folder(environ):
                 await asyncio.to_thread(journal.open)

@@ -66,7 +66,7 @@ def saved(**changes: Any) -> SavedUpload:
 @contextmanager
 def a_journal(folder: Path, *, may_fail: bool = False, **options: Any) -> Iterator[Journal]:
     """A journal that is closed in the end; trouble with it is an error, unless `may_fail`."""
-    journal = Journal(folder, **options)
+    journal = Journal.at(folder, **options)
     try:
         yield journal
     finally:

@@ -270,7 +270,7 @@ def test_a_journal_that_went_off_is_retried_after_a_while(
     monkeypatch.setattr(keeper.time, "monotonic", lambda: now[0])
     folder = tmp_path / "state"
     folder.write_text("in the way")
-    journal = Journal(folder)
+    journal = Journal.at(folder)
     assert journal.claim(KEY.target, KEY.digest, 1, "s") is None
     (trouble,) = journal.take_troubles()
     assert "cannot be used" in str(trouble)
