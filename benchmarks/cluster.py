@@ -22,7 +22,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from benchmarks.scenarios import GiB, MiB, Workload
 from benchmarks.servers import source, target
 from crossdock.clusters.applying import Applied, ApplyUnit
 from crossdock.clusters.dask import open_cluster
+from crossdock.clusters.groups import Item, Job
 from crossdock.clusters.place import ClusterPlace
 from crossdock.migration.file import MigrationFile
 from crossdock.migration.planfile import PlannedRepository
@@ -192,30 +193,24 @@ class _Simulated(Applied):
         self.work.run = run  # type: ignore[method-assign]
 
 
-class _Job:
-    """Some repositories of the plan (`dask.Job`)."""
-
-    hosts: frozenset[str] = frozenset()
-
-    def __init__(self, unit: ApplyUnit) -> None:
-        self.unit = unit
-
-
 class _Run:
-    """A run that counts the tags that are told (`dask.ClusterRun`)."""
+    """A run of a plan that counts the tags that are told (`dask.ClusterRun`)."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: MigrationFile, planned: Mapping[str, PlannedRepository]) -> None:
         self.totals = Totals()
         self.tags = 0
+        self._file, self._planned = file, planned
 
-    def unit_of(self, job: _Job) -> ApplyUnit:
-        return job.unit
+    def unit_of(self, job: Job) -> ApplyUnit:
+        return SimulatedUnit(
+            self._file, [job.keys], {}, None, [{name: self._planned[name] for name in job.keys}]
+        )
 
-    def take(self, job: _Job, news: Any) -> bool:
+    def take(self, job: Job, news: Any) -> bool:
         self.tags += len(news.notes)
         return True
 
-    def fail(self, job: _Job, error: Exception) -> None:
+    def fail(self, job: Job, error: Exception) -> None:
         raise error
 
 
@@ -239,25 +234,20 @@ def scheduler(place: Path, size: str) -> dict[str, Any]:
         for number in (1, 2):
             stack.enter_context(worker(place, address))
             _wait_for(place / "worker.log", _REGISTERED, number)
-        jobs = []
-        for begin in range(0, repositories, 125):
-            some = names[begin : begin + 125]
-            jobs.append(_Job(SimulatedUnit(file, [some], {}, None, [{name: planned[name] for name in some}])))
         began = time.monotonic()
-        told = asyncio.run(_hand_out(address, jobs))
+        told = asyncio.run(_hand_out(address, _Run(file, planned), names))
         seconds = time.monotonic() - began
         if told != repositories * tags:
             raise RuntimeError("not every tag was told")
         return {"peak_rss": memory_of(process.pid, "VmHWM"), "seconds": seconds, "tags": repositories * tags}
 
 
-async def _hand_out(address: str, jobs: Sequence[_Job]) -> int:
-    """Do the jobs; the number of tags that are told."""
-    run = _Run()
+async def _hand_out(address: str, run: _Run, names: Sequence[str]) -> int:
+    """Do all repositories; the number of tags that are told."""
     async with Session(CopyOptions()) as session:
         shared = await session.shared()
         async with open_cluster(ClusterPlace(address=address), run, shared, [], print) as cluster:
-            await cluster.do(jobs)
+            await cluster.do([Item(name, frozenset({name})) for name in names])
     return run.tags
 
 

@@ -117,9 +117,10 @@ class Limits:
 
     @cached_property
     def _hosts(self) -> dict[str, HostLimits]:
-        return {self._key(host): limits for host, limits in self._options.limit_hosts.items()}
+        return {self.key(host): limits for host, limits in self._options.limit_hosts.items()}
 
-    def _key(self, registry: str) -> str:
+    def key(self, registry: str) -> str:
+        """The name of a registry among the limits, however it is written."""
         registries = self._options.registries
         return registry_key(registries.home_of(registry) if registries is not None else registry)
 
@@ -133,12 +134,12 @@ class Limits:
 
     def of_shared_bytes(self, target: str) -> Pace | None:
         """The pace, at one of several targets, of bytes that were counted when they were read."""
-        throttle = self._throttle("bytes_per_second", self._key(target))
+        throttle = self._throttle("bytes_per_second", self.key(target))
         return Pace(throttle) if throttle is not None else None
 
     def connections(self, registry: str) -> int | None:
         """The number of connections that there may be to a host; None: no limit."""
-        limits = self._hosts.get(self._key(registry))
+        limits = self._hosts.get(self.key(registry))
         return limits.connections if limits is not None else None
 
     def upload_turn(self, target: str) -> AbstractAsyncContextManager[None]:
@@ -150,11 +151,11 @@ class Limits:
         most = self.connections(target)
         if most is None:
             return nullcontext()
-        return self._uploads.setdefault(self._key(target), asyncio.Semaphore(most))
+        return self._uploads.setdefault(self.key(target), asyncio.Semaphore(most))
 
     def _pace(self, kind: _Kind, *registries: str) -> Pace | None:
         # The limit of all hosts is last: waiting for a slower host then holds no other host up.
-        keys = dict.fromkeys([*map(self._key, registries), ""])
+        keys = dict.fromkeys([*map(self.key, registries), ""])
         throttles = [throttle for key in keys if (throttle := self._throttle(kind, key)) is not None]
         return Pace(*throttles) if throttles else None
 

@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from crossdock.clusters.dask import Cluster, open_cluster
-from crossdock.clusters.groups import Item, balanced, grouped, items_of, limited_hosts
+from crossdock.clusters.groups import Item, Job, items_of
 from crossdock.clusters.place import ClusterPlace
 from crossdock.clusters.telling import TOLD
 from crossdock.events import Event, TagOutcome, Warned
@@ -189,15 +189,6 @@ class _UnitRun(ApplyRun):
         pass
 
 
-class _ApplyJob(Struct, eq=False):
-    """Some repositories of each entry, with what is done there (`dask.Job`)."""
-
-    names: list[list[str]]
-    hosts: frozenset[str]
-    settled: dict[PairRepository, dict[str, str]] = field(default_factory=dict)
-    whole: set[PairRepository] = field(default_factory=set)
-
-
 class ClusterApply(ApplyRun):
     """As `ApplyRun`, with the copies made by a cluster (`dask.ClusterRun`)."""
 
@@ -215,7 +206,12 @@ class ClusterApply(ApplyRun):
         self._place = place
         self._cluster: Cluster | None = None
         self._watchers = Watchers(self.totals)
+        # What workers have done, which those that continue their jobs are told.
+        self._settled: dict[PairRepository, dict[str, str]] = {}
+        self._whole: set[PairRepository] = set()
         self._seen: dict[PairRepository, Seen] = {}
+        numbers = itertools.count()
+        self._pairs = [[next(numbers) for _ in entry.targets] for entry in file.entries]
 
     async def run(self, shared: Shared, watchers: Watchers) -> None:
         """As `ApplyRun.run`. Raises `InvalidOption` for a cluster that cannot be used. # network"""
@@ -227,16 +223,11 @@ class ClusterApply(ApplyRun):
 
     async def _copy(self, shared: Shared, watchers: Watchers) -> None:
         assert self._cluster is not None
-        jobs = await self._jobs(shared, self._cluster.slots)
-        await shared.places.hang_up()
-        await self._cluster.do(jobs)
-        self.totals.is_listed = True
+        await self._cluster.do(await self._items())
         await self._note_seen()
 
-    # -- jobs ----------------------------------------------------------------------------------------------
-
-    async def _jobs(self, shared: Shared, slots: int) -> list[_ApplyJob]:
-        """The jobs, the largest first."""
+    async def _items(self) -> list[Item]:
+        """The repositories in which anything is left to do."""
         items: list[Item] = []
         for number, entry in enumerate(self._file.entries):
             deletes = entry.deletes.mode != "off" and self._planned is None
@@ -244,31 +235,21 @@ class ClusterApply(ApplyRun):
             left = [each for each in names if self.book.settled(number, each, whole=not deletes) is not None]
             planned = self._planned[number] if self._planned is not None else {}
             items += items_of(number, entry, left, {name: each.bytes for name, each in planned.items()})
-        return [self._job(part, shared) for part in balanced(grouped(items), slots)]
+        return items
 
-    def _job(self, items: list[Item], shared: Shared) -> _ApplyJob:
-        names: list[list[str]] = [[] for _ in self._file.entries]
-        for item in items:
-            number, name = item.key
-            names[number].append(name)
-        chosen = [entry for entry, some in zip(self._file.entries, names, strict=True) if some]
-        ends = [end for entry in chosen for end in (entry.source, *entry.targets)]
-        return _ApplyJob(names, limited_hosts(ends, shared))
+    def _names_of(self, job: Job) -> list[list[str]]:
+        """The repositories of a job, by entry."""
+        return [[name for of, name in job.keys if of == number] for number in range(len(self._file.entries))]
 
-    def unit_of(self, job: _ApplyJob) -> ApplyUnit | None:
+    def unit_of(self, job: Job) -> ApplyUnit | None:
         """As `dask.ClusterRun.unit_of`."""
         names: list[list[str]] = []
         settled: dict[PairRepository, dict[str, str]] = {}
-        pair = 0
-        for entry, chosen in zip(self._file.entries, job.names, strict=True):
-            pairs = range(pair, pair + len(entry.targets))
-            pair = pairs.stop
-            left = [each for each in chosen if not all((one, each) in job.whole for one in pairs)]
+        for pairs, chosen in zip(self._pairs, self._names_of(job), strict=True):
+            left = [each for each in chosen if not all((pair, each) in self._whole for pair in pairs)]
             names.append(left)
-            for one in pairs:
-                for name in left:
-                    done = {**self._state.settled(one, name), **job.settled.get((one, name), {})}
-                    settled[one, name] = done
+            for place in ((pair, name) for pair in pairs for name in left):
+                settled[place] = {**self._state.settled(*place), **self._settled.get(place, {})}
         if not any(names):
             return None
         only = planned = None
@@ -284,16 +265,16 @@ class ClusterApply(ApplyRun):
 
     # -- reports of workers --------------------------------------------------------------------------------
 
-    def take(self, job: _ApplyJob, news: ApplyNews) -> bool:
+    def take(self, job: Job, news: ApplyNews) -> bool:
         """Record the work that a worker reports as if it had been done here. The run always continues."""
         for note in news.notes:
             self._state.note(*note)
             pair, repository, name, digest, outcome, *_ = note
             if outcome in SETTLED or (outcome == "failed" and name):  # not tried again in the same run
-                job.settled.setdefault((pair, repository), {})[name] = digest
+                self._settled.setdefault((pair, repository), {})[name] = digest
         for pair, name in news.whole:
             self._state.note_repository(pair, name)
-        job.whole.update(news.whole)
+        self._whole.update(news.whole)
         for mine, more in zip(self._state.totals, news.totals, strict=True):
             for name, value in more.items():
                 mine[name] += value
@@ -312,19 +293,20 @@ class ClusterApply(ApplyRun):
             self.window.end(index)
         return True
 
-    def fail(self, job: _ApplyJob, error: Exception) -> None:
+    def fail(self, job: Job, error: Exception) -> None:
         """Report the rest of a job as failed: one failure for each of its repositories."""
-        failed, pair = 0, 0
-        for entry, names in zip(self._file.entries, job.names, strict=True):
-            for _ in entry.targets:
-                for name in names:
-                    if (pair, name) not in job.whole:
-                        failed += 1
-                        self._state.note(pair, name, "", "", "failed", error)
-                        self._state.totals[pair]["failed"] += 1
-                        self.book.fail(error)
-                pair += 1
-        self._warn(f"{count(failed, 'repository', 'repositories')} failed: {error}")
+        left = [
+            (pair, name)
+            for pairs, names in zip(self._pairs, self._names_of(job), strict=True)
+            for pair in pairs
+            for name in names
+            if (pair, name) not in self._whole
+        ]
+        for pair, name in left:
+            self._state.note(pair, name, "", "", "failed", error)
+            self._state.totals[pair]["failed"] += 1
+            self.book.fail(error)
+        self._warn(f"{count(len(left), 'repository', 'repositories')} failed: {error}")
 
     # -- deletes -------------------------------------------------------------------------------------------
 

@@ -63,11 +63,13 @@ class Figures(Struct):
     bytes_moved: int = 0
     bytes_skipped: int = 0
     bytes_mounted: int = 0
+    bytes_held: int = 0
     retries: int = 0
     requests: int = 0
     under_way: tuple[str, str] = ("", "")
     moving: list[tuple[str, int, int]] = []
     limited_by: Limit | None = None
+    knows_total: bool = False
 
 
 class Told(Struct):
@@ -294,11 +296,13 @@ def _figures(totals: Totals) -> Figures:
         bytes_moved=totals.bytes_done - sent,
         bytes_skipped=totals.bytes_skipped,
         bytes_mounted=totals.bytes_mounted,
+        bytes_held=totals.bytes_done - totals.bytes_here,
         retries=totals.retries,
         requests=totals.requests,
         under_way=next(iter(totals.under_way), ("", "")),
         moving=[(each.digest, each.size, each.sent) for each in moving[:MOST_MOVING]],
         limited_by=totals.limited_by,
+        knows_total=totals.is_total_known,
     )
 
 

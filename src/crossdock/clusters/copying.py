@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from crossdock.clusters.dask import open_cluster
-from crossdock.clusters.groups import Item, balanced, grouped, limited_hosts
+from crossdock.clusters.groups import Item, Job
 from crossdock.clusters.place import ClusterPlace
 from crossdock.clusters.telling import TOLD
 from crossdock.errors import Advice, InvalidOption
@@ -77,13 +77,6 @@ class _UnitCopy(ManyCopy):
         return results, lines
 
 
-class _CopyJob(Struct, eq=False):
-    """Some lines (`dask.Job`)."""
-
-    lines: list[range]
-    hosts: frozenset[str]
-
-
 class ClusterCopy(ManyCopy):
     """As `ManyCopy`, on the workers of a cluster (`dask.ClusterRun`)."""
 
@@ -113,25 +106,17 @@ class ClusterCopy(ManyCopy):
         if not len(self._pairs):
             return
         async with open_cluster(self._place, self, shared, registries, warn) as cluster:
-            jobs = self._jobs(shared, cluster.slots)
-            await shared.places.hang_up()
-            await cluster.do(jobs, finds=False)
+            await cluster.do(map(self._item, self._pairs.lines()), finds=False)
 
-    def _jobs(self, shared: Shared, slots: int) -> list[_CopyJob]:
-        items = [
-            Item(line, frozenset(str(self._pairs[index][1].place) for index in line))
-            for line in self._pairs.lines()
-        ]
-        jobs: list[_CopyJob] = []
-        for part in balanced(grouped(items), slots):
-            lines = sorted((item.key for item in part), key=lambda line: line.start)
-            ends = [end for line in lines for index in line for end in self._pairs[index]]
-            jobs.append(_CopyJob(lines, limited_hosts(ends, shared)))
-        return jobs
+    def _item(self, line: range) -> Item:
+        pairs = [self._pairs[index] for index in line]
+        ends = [end for pair in pairs for end in pair if isinstance(end, Reference)]
+        targets = frozenset(target.place for _, target in pairs)
+        return Item(line, targets, frozenset(each.registry for each in ends))
 
-    def unit_of(self, job: _CopyJob) -> CopyUnit | None:
+    def unit_of(self, job: Job) -> CopyUnit | None:
         """As `dask.ClusterRun.unit_of`."""
-        left = [(index, line.start) for line in job.lines for index in line if index not in self._results]
+        left = [(index, line.start) for line in job.keys for index in line if index not in self._results]
         pairs = [
             (index, source, target, number)
             for index, number in left
@@ -140,7 +125,7 @@ class ClusterCopy(ManyCopy):
         ]
         return CopyUnit(pairs, self._fail_fast) if pairs else None
 
-    def take(self, job: _CopyJob, news: CopyNews) -> bool:
+    def take(self, job: Job, news: CopyNews) -> bool:
         """Record the work that a worker reports as if it had been done here; whether the run continues."""
         for index, event in news.events:
             source, target = map(str, self._pairs[index]) if index >= 0 else ("", "")
@@ -152,10 +137,10 @@ class ClusterCopy(ManyCopy):
         self._begun -= news.results.keys()
         return not (self._fail_fast and any(each.status == "failed" for each in news.results.values()))
 
-    def fail(self, job: _CopyJob, error: Exception) -> None:
+    def fail(self, job: Job, error: Exception) -> None:
         """Report the rest of a job as failed: one failure for each of its copies."""
         error = without_traceback(error)
-        for index in (index for line in job.lines for index in line if index not in self._results):
+        for index in (index for line in job.keys for index in line if index not in self._results):
             source, target = map(str, self._pairs[index])
             self._results[index] = PairResult(source=source, target=target, status="failed", error=error)
             self.totals.images_failed += 1

@@ -11,7 +11,7 @@ import os
 import pickle
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ from crossdock.activity import Activity
 from crossdock.clusters.asking import ClusterLimits, unreachable
 from crossdock.clusters.bench import Figures, Settings, Told, Unit, work
 from crossdock.clusters.desk import open_desk, workers_of
+from crossdock.clusters.groups import Item, Job, jobs_of
 from crossdock.clusters.place import CONNECT_S, ClusterPlace, connected
 from crossdock.clusters.uploads import KeptUploads
 from crossdock.errors import Advice, CrossdockError, InvalidOption
@@ -47,14 +48,6 @@ class ClusterLost(CrossdockError):
     """The scheduler, or the last worker, is gone."""
 
 
-class Job(Protocol):
-    """Work for one worker at a time."""
-
-    @property
-    def hosts(self) -> frozenset[str]:
-        """``host[:port]`` of registries whose connections are limited."""
-
-
 class ClusterRun(Protocol):
     """A run whose work is done in jobs."""
 
@@ -62,13 +55,13 @@ class ClusterRun(Protocol):
     def totals(self) -> Totals:
         """Its figures."""
 
-    def unit_of(self, job: Any) -> Unit | None:
+    def unit_of(self, job: Job) -> Unit | None:
         """The work that is left of the job; None: nothing."""
 
-    def take(self, job: Any, news: Any) -> bool:
+    def take(self, job: Job, news: Any) -> bool:
         """Record a worker's progress (`bench.Doing.news`); whether the run is to continue."""
 
-    def fail(self, job: Any, error: Exception) -> None:
+    def fail(self, job: Job, error: Exception) -> None:
         """Report the rest of the job as failed."""
 
 
@@ -91,6 +84,11 @@ class _Attempt:
         """Whether any image of it was done."""
         return bool(self._figures.images_done)
 
+    @property
+    def knows_total(self) -> bool:
+        """Whether the worker has found everything that there is to move."""
+        return self._figures.knows_total
+
     def take(self, new: Figures) -> None:
         """Update the totals with its progress."""
         before, self._figures, totals, tally = self._figures, new, self._totals, self._tally
@@ -102,6 +100,7 @@ class _Attempt:
         tally.blobs["moved"] = new.blobs_done
         tally.bytes["moved"], tally.bytes["skipped"] = new.bytes_moved, new.bytes_skipped
         tally.bytes["mounted"] = new.bytes_mounted
+        tally.bytes_held = tally.bytes_resumed = new.bytes_held
         tally.moving = {digest: MovingBlob(digest, size, sent) for digest, size, sent in new.moving}
         self._activity.requests = new.requests
         totals.told_limit(new.limited_by)
@@ -125,12 +124,19 @@ class Cluster:
     """The workers of one run. Made by `open_cluster`."""
 
     def __init__(
-        self, client: Any, address: str, run: ClusterRun, place: ClusterPlace, warn: Callable[[str], None]
+        self,
+        client: Any,
+        address: str,
+        run: ClusterRun,
+        shared: Shared,
+        silence: float,
+        warn: Callable[[str], None],
     ) -> None:
         self.address = address
         self.id = os.urandom(8).hex()  # a new one each time: a lost client leaves tasks under its own
-        self._client, self._run, self._warn = client, run, warn
-        self._silence = place.silence
+        self._client, self._run, self._shared, self._warn = client, run, shared, warn
+        self._silence = silence
+        self.limits = ClusterLimits(shared.options, self.ask)
         self._usable: list[str] = []  # workers of this version, those that came first first
         self._threads: dict[str, int] = {}
         self._asking: dict[str, asyncio.Future[str]] = {}  # workers for their versions
@@ -140,8 +146,8 @@ class Cluster:
         self._attempts: dict[int, _Attempt] = {}
         self._numbers = 0
         self._is_stopped = False
-        self._most_at: dict[str, int] = {}  # workers that may connect to a host
-        self._uploads: KeptUploads | None = None
+        self._most_at: dict[str, int] = {}  # workers that may connect to a host, by `Limits.key`
+        self.uploads: KeptUploads | None = None
 
     async def ask(self, operation: str, **values: Any) -> Any:
         """As `asking.Asks`."""
@@ -218,41 +224,41 @@ class Cluster:
                 self._given_up.add(worker)
                 await self.ask("forget", worker=worker)
 
-    @property
-    def slots(self) -> int:
-        """The number of jobs that run at once."""
-        return max(1, sum(self._threads[each] for each in self._usable))
-
     # -- jobs ----------------------------------------------------------------------------------------------
 
-    def share(self, options: CopyOptions) -> CopyOptions:
+    def share(self) -> CopyOptions:
         """The options of a worker. All workers together may not have more connections to a host than one.
 
         Where there may be fewer connections than workers, only so many workers get jobs that need the host.
         """
-        workers = len(self._usable)
+        options, workers = self._shared.options, len(self._usable)
         hosts: dict[str, HostLimits] = {}
         for name, limits in options.limit_hosts.items():
             if limits.connections is not None:
                 each = max(1, limits.connections // workers)
-                self._most_at[name] = limits.connections // each
+                self._most_at[self.limits.key(name)] = limits.connections // each
                 limits = replace(limits, connections=each)
             hosts[name] = limits
         return replace(options, limit_hosts=hosts, state=None, spool=None)
 
-    async def do(self, jobs: Sequence[Job], *, finds: bool = True) -> bool:
-        """Do the jobs in order; False: one has ended the run. # network
+    async def do(self, items: Iterable[Item], *, finds: bool = True) -> bool:
+        """Do the items; False: one has ended the run. # network
 
         Cancelling ends it on all workers. `finds`: they find images that the run's totals do not know yet.
         Raises `ClusterLost`.
         """
-        pending = deque((job, 0) for job in jobs)
+        await self._shared.places.hang_up()  # for a while this process asks no registry
+        slots = max(1, sum(self._threads[each] for each in self._usable))
+        pending = deque((job, 0) for job in jobs_of(items, slots))
         try:
             while (pending or self._attempts) and not self._is_stopped:
                 while (found := self._assignable(pending)) is not None:
                     worker, job, tries = found
                     if (unit := self._run.unit_of(job)) is not None:
                         self._begin(worker, job, tries, unit, finds)
+                self._run.totals.told_total(
+                    not pending and all(each.knows_total for each in self._attempts.values())
+                )
                 self._check_left()
                 for attempt in self._attempts.values():
                     attempt.was_done = attempt.future.done()
@@ -273,7 +279,7 @@ class Cluster:
             if busy.get(worker, 0) >= self._threads[worker]:
                 continue
             for index, (job, tries) in enumerate(pending):
-                if all(rank < self._most_at.get(host, rank + 1) for host in job.hosts):
+                if all(rank < self._most_at.get(self.limits.key(each), rank + 1) for each in job.registries):
                     del pending[index]
                     return worker, job, tries
         return None
@@ -311,8 +317,8 @@ class Cluster:
                 f"the scheduler at {self.address} was lost: {error}",
                 advice=Advice("retry", "run the same command again"),
             ) from error
-        if self._uploads is not None and answer["uploads"]:
-            await asyncio.to_thread(self._uploads.write, answer["uploads"])
+        if self.uploads is not None and answer["uploads"]:
+            await asyncio.to_thread(self.uploads.write, answer["uploads"])
         for message in answer["messages"]:
             self._take(pickle.loads(message))
         self._look(workers)
@@ -372,23 +378,21 @@ async def open_cluster(
     at the address, or no worker that can be used.
     """
     async with connected(place) as (client, address):
-        cluster = Cluster(client, address, run, place, on_warning)
+        cluster = Cluster(client, address, run, shared, place.silence, on_warning)
         await cluster.check_scheduler()
         await cluster.check_workers()
         options = shared.options
         uploads = KeptUploads(options.state, shared.resuming.journal) if place.is_private else None
         saved = await asyncio.to_thread(uploads.load, registries) if uploads is not None else {}
         settings = Settings(
-            cluster.share(options),
-            keeps_uploads=options.state is not None,
-            tells_uploads=uploads is not None,
+            cluster.share(), keeps_uploads=options.state is not None, tells_uploads=uploads is not None
         )
         await client.run_on_scheduler(
             open_desk, run=cluster.id, client=client.id, settings=pickle.dumps(settings), uploads=saved
         )
-        cluster._uploads = uploads
-        limits = shared.places.limits = ClusterLimits(options, cluster.ask)
-        following = asyncio.ensure_future(limits.follow())
+        cluster.uploads = uploads
+        shared.places.limits = cluster.limits
+        following = asyncio.ensure_future(cluster.limits.follow())
         try:
             yield cluster
         finally:

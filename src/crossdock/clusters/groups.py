@@ -1,16 +1,14 @@
-"""Grouping repositories, or lines of a list, into jobs: those that share a repository stay together."""
+"""Jobs, made of repositories or of lines of a list: those that share a repository stay together."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from crossdock.mirroring.entry import Entry
-from crossdock.mirroring.names import Namespace
 from crossdock.oci.reference import Reference
-from crossdock.runs.places import Place, Shared
 
 JOBS_PER_SLOT = 8  # few enough that repositories of a job share connections, many enough to end together
 
@@ -19,9 +17,19 @@ class Item(Struct, frozen=True):
     """Something that one worker does. No two workers may work on one of its `places` at once."""
 
     key: Any
-    places: frozenset[str]
+    places: frozenset[Any]
+    registries: frozenset[str] = frozenset()
     size: int = 0
     """Bytes to be moved, as far as they are known."""
+
+
+class Job(Struct, eq=False):
+    """Work for one worker at a time: the keys of some items."""
+
+    keys: list[Any]
+    registries: frozenset[str]
+    indices: dict[int, int] = field(default_factory=dict)
+    """For a run that numbers its copies: the index here of each copy under way at the worker."""
 
 
 def items_of(
@@ -29,15 +37,28 @@ def items_of(
 ) -> Iterator[Item]:
     """Repositories of the entry with this number, by number and name. `sizes` are the bytes of some."""
     for name in names:
-        there = [entry.target_reference(each, name).locator for each in entry.targets]
+        targets = [entry.target_reference(each, name) for each in entry.targets]
         source = entry.source_reference(name)
-        places = frozenset((*there, source.locator if isinstance(source, Reference) else there[0]))
-        yield Item((number, name), places, (sizes or {}).get(name, 0))
+        ends = [source, *targets] if isinstance(source, Reference) else targets
+        yield Item(
+            (number, name),
+            frozenset(each.place for each in ends),
+            frozenset(each.registry for each in ends),
+            (sizes or {}).get(name, 0),
+        )
+
+
+def jobs_of(items: Iterable[Item], slots: int) -> list[Job]:
+    """The jobs in which so many workers do the items, the largest first."""
+    return [
+        Job([each.key for each in part], frozenset().union(*(each.registries for each in part)))
+        for part in balanced(grouped(items), slots)
+    ]
 
 
 def grouped(items: Iterable[Item]) -> list[list[Item]]:
     """The items in groups: those that share a place are in one group."""
-    group_of: dict[str, list[Item]] = {}
+    group_of: dict[Any, list[Item]] = {}
     groups: dict[int, list[Item]] = {}
     for item in items:
         group = [item]
@@ -67,15 +88,6 @@ def balanced(groups: list[list[Item]], slots: int) -> list[list[Item]]:
         size, number = _load(group)
         loads[least] = loads[least][0] + size, loads[least][1] + number
     return sorted(parts, key=_load, reverse=True)
-
-
-def limited_hosts(ends: Iterable[Place | Namespace], shared: Shared) -> frozenset[str]:
-    """The registries among these ends whose connections are limited."""
-    limits = shared.places.limits
-    if limits is None:
-        return frozenset()
-    registries = {end.registry for end in ends if isinstance(end, Reference | Namespace)}
-    return frozenset(each for each in registries if limits.connections(each) is not None)
 
 
 def _load(items: list[Item]) -> tuple[int, int]:

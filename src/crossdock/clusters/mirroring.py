@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Any
 
-from msgspec import Struct, field
+from msgspec import Struct
 
-from crossdock.clusters.dask import open_cluster
-from crossdock.clusters.groups import balanced, grouped, items_of, limited_hosts
+from crossdock.clusters.dask import Cluster, open_cluster
+from crossdock.clusters.groups import Job, items_of
 from crossdock.clusters.place import ClusterPlace
 from crossdock.clusters.telling import TOLD
 from crossdock.errors import NothingMatched
@@ -125,23 +126,18 @@ class Mirrored:
         return news
 
 
-class _MirrorJob(Struct, eq=False):
-    """Some repositories, with what is done there (`dask.Job`)."""
-
-    names: list[str]
-    hosts: frozenset[str]
-    settled: dict[TargetRepository, set[str]] = field(default_factory=dict)
-    indices: dict[int, int] = field(default_factory=dict)
-    """The index here of each copy of the worker."""
-    counted: set[str] = field(default_factory=set)
-    """Repositories whose tags were counted."""
-
-
 class ClusterMirror(MirrorRun):
     """As `MirrorRun`, on the workers of a cluster (`dask.ClusterRun`)."""
 
     place: ClusterPlace
     """Checked, and set before the run."""
+    _cluster: Cluster
+
+    def __init__(self, *given: Any, **options: Any) -> None:
+        """As `MirrorRun`."""
+        super().__init__(*given, **options)
+        self._settled: dict[TargetRepository, set[str]] = {}
+        self._counted: set[str] = set()  # repositories whose tags were counted
 
     async def run(self, shared: Shared, watchers: Watchers) -> None:
         """As `MirrorRun.run`. Raises `InvalidOption` for a cluster that cannot be used. # network"""
@@ -154,29 +150,22 @@ class ClusterMirror(MirrorRun):
             self._nothing = NothingMatched(f"nothing to mirror: {where} have no tag that is chosen")
 
     async def _copy(self, shared: Shared, names: list[str]) -> bool:
-        jobs = self._jobs(names, shared, self._cluster.slots)
-        await shared.places.hang_up()
-        whole = await self._cluster.do(jobs)
-        self.totals.is_listed = True
-        return whole
+        return await self._cluster.do(items_of(0, self.entry, names))
 
-    def _jobs(self, names: list[str], shared: Shared, slots: int) -> list[_MirrorJob]:
-        hosts = limited_hosts((self.entry.source, *self.entry.targets), shared)
-        parts = balanced(grouped(items_of(0, self.entry, names)), slots)
-        return [_MirrorJob([item.key[1] for item in part], hosts) for part in parts]
-
-    def unit_of(self, job: _MirrorJob) -> MirrorUnit:
+    def unit_of(self, job: Job) -> MirrorUnit:
         """As `dask.ClusterRun.unit_of`."""
         for index in job.indices.values():  # of a worker that was lost
             self.window.end(index)
         job.indices.clear()
-        settled = {place: frozenset(names) for place, names in job.settled.items()}
-        return MirrorUnit(self.entry, job.names, settled, self._fail_fast)
+        names = [name for _, name in job.keys]
+        places = [(target, name) for target in range(len(self.entry.targets)) for name in names]
+        settled = {place: frozenset(self._settled.get(place, ())) for place in places}
+        return MirrorUnit(self.entry, names, settled, self._fail_fast)
 
-    def take(self, job: _MirrorJob, news: MirrorNews) -> bool:
+    def take(self, job: Job, news: MirrorNews) -> bool:
         """Record the work that a worker reports as if it had been done here; whether the run continues."""
         for target, name, names in news.settled:
-            job.settled.setdefault((target, name), set()).update(names)
+            self._settled.setdefault((target, name), set()).update(names)
         for theirs, pair in news.pairs.items():
             if theirs >= 0 and theirs not in job.indices:
                 job.indices[theirs] = self.window.add(pair, 0)
@@ -188,17 +177,17 @@ class ClusterMirror(MirrorRun):
             self._end(index, result)
             self.window.end(index)
         for name, tags in news.tags.items():
-            if name not in job.counted:  # after a lost worker the next lists only what is left
-                job.counted.add(name)
+            if name not in self._counted:  # after a lost worker the next lists only what is left
+                self._counted.add(name)
                 self._tags += tags
         for warning in news.warnings:
             self._warn(warning)
         return not (self._fail_fast and any(result.status == "failed" for _, result in news.results))
 
-    def fail(self, job: _MirrorJob, error: Exception) -> None:
+    def fail(self, job: Job, error: Exception) -> None:
         """Report a job as failed: one failure for each of its repositories and targets."""
         error = without_traceback(error)
-        for name in job.names:
+        for _, name in job.keys:
             for target in self.entry.targets:
                 source = str(self.entry.source_reference(name))
                 there = str(self.entry.target_reference(target, name))

@@ -123,6 +123,7 @@ class Totals:
         self._samples: deque[tuple[float, int]] = deque(maxlen=round(WINDOW_S / SAMPLE_S))  # when, bytes sent
         self._limits: deque[tuple[float, Limit | None]] = deque(maxlen=round(LIMITED_S / SAMPLE_S))
         self._permits: Permits | None = None
+        self._told_total: bool | None = None
         # Seconds of CPU, of blobs that wait for their source and for their target.
         self._spent = 0.0, 0.0, 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -161,6 +162,10 @@ class Totals:
     def told_limit(self, limit: Limit | None) -> None:
         """Record the current limit of another process that works for the run."""
         self._limits.append((self._clock(), limit))
+
+    def told_total(self, is_known: bool) -> None:
+        """Record whether the other processes, which do all the work, have found all that is to be moved."""
+        self._told_total = is_known
 
     def end(self, number: int) -> None:
         """The copy has ended, well or not."""
@@ -300,7 +305,7 @@ class Totals:
         if self._stopped_at is not None:
             return 0.0
         left = self.bytes_found - self.bytes_done - self.bytes_skipped - self.bytes_mounted
-        if self._started_at is None or not self._is_total_known:
+        if self._started_at is None or not self.is_total_known:
             return None
         if left <= 0:
             return 0.0
@@ -308,7 +313,10 @@ class Totals:
         return left / rate if rate > 0 else None
 
     @property
-    def _is_total_known(self) -> bool:
+    def is_total_known(self) -> bool:
+        """Whether all images have begun and were read, so that `bytes_found` is the total."""
+        if self._told_total is not None:
+            return self._told_total
         running = tuple(self._running.values())
         begun = self.images_done + self.images_failed + len(running)
         is_whole = self.is_listed and begun >= self.images_found

@@ -6,7 +6,7 @@ from crossdock.clusters.groups import JOBS_PER_SLOT, Item, balanced, grouped
 
 
 def items(*places: str, size: int = 0) -> list[Item]:
-    return [Item(number, frozenset(each), size) for number, each in enumerate(places)]
+    return [Item(number, frozenset(each), size=size) for number, each in enumerate(places)]
 
 
 def keys(groups: list[list[Item]]) -> list[set[int]]:
@@ -22,10 +22,10 @@ def test_what_shares_a_place_stays_together() -> None:
 
 def test_jobs_have_about_the_same_bytes_and_the_largest_is_first() -> None:
     sizes = [1, 1, 1, 9, 5, 4]
-    found = balanced(grouped(Item(n, frozenset({str(n)}), size) for n, size in enumerate(sizes)), 1)
+    found = balanced(grouped(Item(n, frozenset({str(n)}), size=size) for n, size in enumerate(sizes)), 1)
     loads = [sum(each.size for each in job) for job in found]
     assert loads == sorted(loads, reverse=True) == [9, 5, 4, 1, 1, 1]
-    many = [Item(n, frozenset({str(n)}), 10 * (n < 40)) for n in range(100)]
+    many = [Item(n, frozenset({str(n)}), size=10 * (n < 40)) for n in range(100)]
     jobs = balanced(grouped(many), 2)
     assert len(jobs) == 2 * JOBS_PER_SLOT
     assert sum(map(len, jobs)) == 100
