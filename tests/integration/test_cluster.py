@@ -249,6 +249,29 @@ def test_requests_are_limited_and_pauses_hold_for_the_whole_cluster(
     assert not [at for at in times if refused + 0.5 < at < refused + 1.5]
 
 
+def test_connections_to_a_host_are_those_of_the_whole_cluster(
+    crossdock: Crossdock,
+    places: tuple[str, str],
+    clusters: list[str],
+    fault_proxy: Callable[..., FaultProxy],
+    target: DockerRegistry,
+    tmp_path: Path,
+) -> None:
+    slow = fault_proxy(target.host)
+    slow.add(Fault(UPLOADS, times=None, rate=30_000))  # so that each worker could use many
+    where = f"{slow.host}/{places[1].partition('/')[2]}"
+    limits = {"hosts": {slow.host: {"connections": 4}}}
+    file = write(tmp_path / "m.yaml", places[0], where, limits)
+    crossdock.ok("apply", file, *QUIET, "--cluster", clusters[0])
+    slow.settle()
+    used: dict[int, tuple[float, float]] = {}
+    for each in slow.seen:
+        begin, _ = used.get(each.connection, (each.at, 0.0))
+        used[each.connection] = begin, each.ended_at
+    most = max(sum(begin <= at < end for begin, end in used.values()) for at, _ in used.values())
+    assert 1 < most <= 4  # of two workers
+
+
 @pytest.fixture
 def start_worker(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts a process with one worker (`dask.start`), and ends it."""
