@@ -17,6 +17,14 @@ from crossdock.protocol.redirect import is_loopback
 
 CONNECT_S = 5.0
 SILENCE_S = 30.0
+_QUIET = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.worker.memory.monitor-interval": "1s",
+    "distributed.admin.tick.interval": "500ms",
+    "distributed.admin.system-monitor.interval": "5s",
+}
+"""What local workers do not need: Dask looks at their stacks 100 times a second, for a dashboard that they
+do not have, and each look stops the copies."""
 
 
 class ClusterPlace(Struct, frozen=True, kw_only=True):
@@ -99,6 +107,7 @@ async def connected(place: ClusterPlace) -> AsyncIterator[tuple[Any, str]]:
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
         address, security = place.address, None
         if address is None:
+            stack.enter_context(dask.config.set(_QUIET))
             # Without certificates anybody on this machine could send the workers code.
             security = distributed.Security.temporary()
             local = distributed.LocalCluster(
