@@ -236,7 +236,7 @@ def test_requests_are_limited_and_pauses_hold_for_the_whole_cluster(
 ) -> None:
     slow = fault_proxy(target.host)
     busy = Answer(429, {"Retry-After": "2"})
-    fault = slow.add(Fault("HEAD */blobs/*", nth=6, answer=busy))
+    fault = slow.add(Fault("POST */blobs/uploads/*", nth=6, answer=busy))
     where = f"{slow.host}/{places[1].partition('/')[2]}"
     limits = {"hosts": {slow.host: {"requests_per_second": 30, "connections": 2}}}
     file = write(tmp_path / "m.yaml", places[0], where, limits)

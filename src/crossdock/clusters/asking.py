@@ -124,9 +124,11 @@ class DeskRows:
         self._taken: set[UploadKey] = set()
 
     def lock(self, key: UploadKey) -> _Lock | None:
+        """As `Rows.lock`."""
         return _Lock(self._taken, key) if key not in self._taken else None
 
     def read(self, key: UploadKey) -> SavedUpload | None:
+        """As `Rows.read`."""
         try:
             row = self._read(key_of(key))
         except OSError as error:
@@ -134,19 +136,21 @@ class DeskRows:
         return pickle.loads(row) if row is not None else None
 
     def write(self, saved: SavedUpload) -> None:
+        """As `Rows.write`."""
         self._write(key_of(saved.key), pickle.dumps(saved))
 
     def delete(self, key: UploadKey) -> None:
+        """As `Rows.delete`."""
         self._write(key_of(key), None)
 
     def prune(self, before: float) -> None:
-        pass
+        """As `Rows.prune`."""
 
     def add_finished(self, *line: object) -> None:
-        pass
+        """As `Rows.add_finished`."""
 
     def close(self) -> None:
-        pass
+        """As `Rows.close`."""
 
 
 async def unreachable(asking: Awaitable[Any]) -> Any:
