@@ -24,7 +24,7 @@ class SettingsReload:
         self._settings = settings
 
     def __call__(self) -> None:
-        """Apply `identity` and `principals`; log that other changes need a restart. Blocks.
+        """Apply `identity`, its CA files and `principals`; log that other changes need a restart. Blocks.
 
         Raises `InvalidInput`, `InvalidOption`; nothing has changed then.
         """
@@ -38,8 +38,10 @@ class SettingsReload:
                 advice=Advice("restart", "restart the service"),
             )
         rights = Rights(after.principals)
-        if after.identity != before.identity:  # otherwise the fetched keys are kept
+        if after.identity != before.identity:
             self._service.identity = Identity(after.identity)
+        else:  # the fetched keys are kept
+            self._service.identity.reload_trust()
         self._service.rights = rights
         self._settings = replace(before, identity=after.identity, principals=after.principals)
         if after != self._settings:

@@ -105,8 +105,17 @@ class IssuerKeys:
                 raise InvalidInput(
                     f"keys of issuer {issuer.issuer!r} need URLs with https and without a user"
                 )
-        if issuer.ca_file is not None:
-            self._tls = _trusting(issuer)
+        self._tls = self.trust()
+
+    def trust(self) -> ssl.SSLContext | None:
+        """The trust in the issuer's CA file as it is now. Raises `InvalidInput`. Blocks."""
+        is_needed = self._issuer.ca_file is not None and self._issuer.keys is None
+        return _trusting(self._issuer) if is_needed else None
+
+    def trust_in(self, trust: ssl.SSLContext | None) -> None:
+        """Fetch keys with this `trust` from now on, at once if the last try failed. Fetched ones stay."""
+        self._tls = trust
+        self._tried_until = self._clock()
 
     async def find(self, kid: str, algorithm: str) -> Key:
         """The key `kid` for `algorithm`; with an empty `kid`, the only key for it. May fetch.

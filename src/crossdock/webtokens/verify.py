@@ -33,6 +33,12 @@ class Verifier:
         """Accept this issuer's tokens as well from now on. Raises as `__init__`."""
         self._issuers[issuer.issuer] = (issuer, IssuerKeys(issuer))
 
+    def reload_trust(self) -> None:
+        """Read the CA files again. Raises as `__init__`, which leaves the trust unchanged. Blocks."""
+        found = [(keys, keys.trust()) for _, keys in self._issuers.values()]
+        for keys, trust in found:
+            keys.trust_in(trust)
+
     async def claims(self, token: str) -> Mapping[str, Any]:
         """The claims of a valid token: signed by one of the issuers, for one of its audiences, not expired.
 

@@ -346,6 +346,24 @@ async def test_the_ca_of_an_issuer_is_trusted_for_its_keys_alone(tmp_path: Path)
         assert (await refused(untrusted, token)).reason == "unavailable"
 
 
+async def test_a_new_ca_is_trusted_after_a_reload_and_a_broken_one_changes_nothing(tmp_path: Path) -> None:
+    authority, ca = trustme.CA(), tmp_path / "ca.pem"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    trustme.CA().cert_pem.write_to_path(str(ca))
+    async with KeyServer().running(context) as server:
+        token = sign(claims(server.url))
+        verifier = Verifier([Issuer(issuer=server.url, audiences=(AUDIENCE,), ca_file=ca)])
+        assert (await refused(verifier, token)).reason == "unavailable"
+        authority.cert_pem.write_to_path(str(ca))
+        verifier.reload_trust()
+        assert await verifier.claims(token)
+        ca.write_text("no certificate")
+        with pytest.raises(InvalidInput, match=r"ca\.pem"):
+            verifier.reload_trust()
+        assert await verifier.claims(token)
+
+
 @pytest.mark.parametrize("content", [None, "no certificate"])
 def test_a_ca_file_that_cannot_be_used_is_named_at_start(content: str | None, tmp_path: Path) -> None:
     ca = tmp_path / "ca.pem"

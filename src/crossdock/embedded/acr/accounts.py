@@ -124,10 +124,15 @@ class AccountsFile:
         return self._accounts
 
     def reload(self) -> None:
-        """Reload the file. Raises as `__init__`, which leaves the contents unchanged. Blocks."""
+        """Reload the file and the CA files of its issuers. Blocks.
+
+        Raises as `__init__`, which leaves the contents unchanged.
+        """
         accounts = self._read()
-        if accounts.issuers != self._accounts.issuers:  # else keep the keys that were fetched
+        if accounts.issuers != self._accounts.issuers:
             self._verifier = self._verifying(accounts)
+        elif self._verifier is not None:  # the keys that were fetched are kept
+            self._verifier.reload_trust()
         self._accounts = accounts
 
     def _verifying(self, accounts: Accounts) -> Verifier | None:

@@ -45,6 +45,10 @@ class Identity:
         self._verifier.add(issuer)
         self._issuers.append(issuer.issuer)
 
+    def reload_trust(self) -> None:
+        """Read the issuers' CA files again. Raises as `__init__`, which changes nothing. Blocks."""
+        self._verifier.reload_trust()
+
     async def authenticate(self, authorization: str | None) -> Principal:
         """The sender of this ``Authorization``. May fetch an issuer's keys.
 
