@@ -343,6 +343,12 @@ class Totals:
         return max(set(limits), key=limits.count) if limits else None
 
     @property
+    def is_idle(self) -> bool:
+        """Whether no request is under way or held back: the run waits for something in this process."""
+        activities = [self.activity, *(each.activity for each in tuple(self._running.values()))]
+        return not any(each.open or each.delayed or each.limited for each in activities)
+
+    @property
     def stalled(self) -> tuple[str, ...]:
         """The references without a byte or response for 10 seconds."""
         now = self._clock()

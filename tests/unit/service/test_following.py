@@ -7,6 +7,7 @@ import pytest
 
 from crossdock.acr.comparing import FoundSource
 from crossdock.acr.plan import ImportPlan
+from crossdock.activity import Activity
 from crossdock.events import (
     BlobDone,
     BlobOutcome,
@@ -15,6 +16,8 @@ from crossdock.events import (
     BlobStarted,
     CopyStarted,
     ManifestDone,
+    Retrying,
+    ignore,
 )
 from crossdock.inventory.values import Entry
 from crossdock.oci.descriptor import Descriptor
@@ -23,6 +26,7 @@ from crossdock.oci.reference import Reference
 from crossdock.runs.totals import Totals
 from crossdock.service.operations.following import MOST_ENTRIES, Following
 from crossdock.service.values import Progress
+from crossdock.tally import Tally
 from support.totals import Played
 
 IMAGE = "application/vnd.oci.image.manifest.v1+json"
@@ -132,3 +136,31 @@ def test_an_answer_has_a_bounded_number_of_entries() -> None:
     follows, progress = following(*(Reference(HOST, f"r{number}") for number in range(60)))
     follows.found(FoundSource(ROOT.digest, ROOT, tuple(descriptor(number) for number in range(1, 50))))
     assert len(progress.manifests) == MOST_ENTRIES
+
+
+def test_retries_are_counted_by_side_and_bytes_under_way_are_in_flight() -> None:
+    played = Played(clock=lambda: 0.0)
+    follows, progress = following(TAGGED, totals=played.totals)
+    played.play([BlobPlanned("x", 100), BlobStarted("x", 100), BlobProgress("x", 40, 100)])
+    for side in ("source", "source", "target"):
+        follows(Retrying(side, "fetch blob", "503"))
+    assert (progress.retries, progress.in_flight) == ({"source": 2, "target": 1}, 40)
+    assert not follows.waits_for_others
+    played.play([BlobDone("x", 100, "moved")])
+    follows.refresh()
+    assert progress.in_flight == 0
+    assert follows.waits_for_others  # no request is under way
+
+
+def test_bytes_of_a_resumed_upload_were_moved_before() -> None:
+    totals = Totals()
+    follows, progress = following(TAGGED, totals=totals)
+    tally = Tally(ignore)
+    totals.begin("a", "b", tally, Activity())
+    blob = descriptor(1)
+    tally.planned(ROOT, (), [blob])
+    tally.started(blob)
+    tally.taken_up(blob, 60)
+    tally.progress(blob, 80)
+    follows.refresh()
+    assert (progress.bytes, progress.present) == (20, 80)

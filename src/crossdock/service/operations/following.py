@@ -6,7 +6,7 @@ from itertools import islice
 
 from crossdock.acr.comparing import FoundSource
 from crossdock.acr.plan import ImportPlan
-from crossdock.events import BlobDone, BlobPlanned, CopyStarted, Event, ManifestDone, Retrying
+from crossdock.events import CopyStarted, Event, ManifestDone, Retrying
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.reference import Reference
 from crossdock.runs.totals import Totals
@@ -28,7 +28,6 @@ class Following:
         self._targets = {str(each): each for each in plan.targets}
         self._totals = totals
         self._repository = ""  # of the current copy
-        self._missing: set[str] = set()  # blobs that the target does not have yet
 
     def found(self, source: FoundSource) -> None:
         """The source has been resolved; nothing has been copied yet."""
@@ -46,10 +45,6 @@ class Following:
             self._repository = event.target.partition("/")[2].partition("@")[0].partition(":")[0]
         elif type(event) is ManifestDone:
             self._done(f"{self._repository}@{event.digest}")
-        elif type(event) is BlobPlanned:
-            self._missing.add(event.digest)
-        elif type(event) is BlobDone:
-            self._missing.discard(event.digest)
         elif type(event) is Retrying:
             retries = self._progress.retries
             retries[event.side] = retries.get(event.side, 0) + 1
@@ -67,15 +62,9 @@ class Following:
         progress.limited_by = totals.limited_by or ""
 
     @property
-    def moving(self) -> list[str]:
-        """Digests of the blobs under way."""
-        return [each.digest for each in self._totals.moving]
-
-    def awaits(self, other: Following) -> str:
-        """A blob that this import needs and the other one copies; empty if it copies something itself."""
-        if self._totals.moving:
-            return ""
-        return next((each for each in other.moving if each in self._missing), "")
+    def waits_for_others(self) -> bool:
+        """Whether the import does nothing by itself: other imports have what it needs, such as memory."""
+        return self._totals.is_idle and not self._totals.moving and not self._progress.rate
 
     def all_done(self) -> None:
         """The import has succeeded."""

@@ -208,11 +208,8 @@ class Imports:
             return ""
         if operation.state == "Accepted":
             return ", and ".join(self._queue.reasons(operation.id))
-        others = [each for each in self._active.values() if each is not active]
-        for other in others if active.following else ():
-            assert active.following is not None
-            if other.following and (digest := active.following.awaits(other.following)):
-                return f"{digest[:19]}, which another import copies"
+        if self.running > 1 and active.following is not None and active.following.waits_for_others:
+            return "memory or a place for its blobs, which other imports use"
         return operation.progress.limited_by
 
     async def check(self) -> None:

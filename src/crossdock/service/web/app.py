@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import msgspec
 from aiohttp import web
@@ -130,8 +131,8 @@ class _Exchange:
         name = _name_of(request.host)
         if service.hosts and name not in service.hosts and not is_loopback(name):
             refuse(421, "MisdirectedRequest", "The service is not known by the name in the Host header.")
-        origin = request.headers.get("Origin", "")
-        if origin and request.method not in SAFE_METHODS and origin != self._base():
+        origin, base = request.headers.get("Origin", ""), urlsplit(self._base())
+        if origin and request.method not in SAFE_METHODS and origin != f"{base.scheme}://{base.netloc}":
             refuse(403, "CrossOriginRequest", "Pages of other sites may not use the service.")
 
     def _base(self) -> str:

@@ -142,7 +142,7 @@ def test_what_was_already_there_does_not_count_as_moved() -> None:
         ("source", 1.0, "limited by docker.io"),
         ("target", 0.0, "waits for my.example.com"),
         ("cpu", 1.0, "limited by this machine&#x27;s CPU"),
-        ("sha256:0, which another import copies", 0.0, "waits for sha256:0, which another import copies"),
+        ("memory, which other imports use", 0.0, "waits for memory, which other imports use"),
     ],
 )
 def test_a_running_import_says_what_it_waits_for(why: str, rate: float, words: str) -> None:

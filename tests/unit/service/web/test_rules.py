@@ -549,6 +549,9 @@ async def test_pages_of_other_sites_start_nothing() -> None:
         answer = await client.get("/imports", headers={"Host": "evil.example:80"})
         assert answer.status == 421
         assert (await client.get("/imports", headers={"Host": "localhost:1"})).status == 200
+    async with client_of(make_service(public_url="https://a.example/imports")) as client:  # of a proxy
+        for origin, status in (("https://a.example", 202), ("https://b.example", 403)):
+            assert (await client.post(IMPORT, json=BODY, headers={"Origin": origin})).status == status
 
 
 async def test_a_bug_is_500_and_the_log_has_no_words_of_the_request(caplog: pytest.LogCaptureFixture) -> None:
