@@ -151,7 +151,6 @@ def add_archiving(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_run_output(parser: argparse.ArgumentParser) -> None:
-    add_quiet(parser)
     add_output(parser)
     parser.add_argument(
         "--report", type=file_path, metavar="FILE", help="write a JSON report, also on failure"
@@ -334,15 +333,6 @@ def add_progress(group: Any) -> None:
         choices=("auto", "plain", "json", "none"),
         default="auto",
         help="on stderr: live on a terminal, else plain lines; json: one event per line (default auto)",
-    )
-
-
-def add_quiet(group: Any) -> None:
-    """Add ``--quiet``."""
-    group.add_argument(
-        *("-q", "--quiet"),
-        action="store_true",
-        help="print only errors and one closing line",
     )
 
 

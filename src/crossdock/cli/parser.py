@@ -30,7 +30,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if unknown:
         raise _unknown(unknown, namespace.parser)
     if getattr(namespace, "quiet", False):
-        namespace.progress = "none"
+        namespace.progress, namespace.only_show_errors = "none", True
+        if getattr(namespace, "output", "") is None:  # those of `acr`, whose default is JSON
+            namespace.output = "none"
     namespace.words = list(arguments)  # repeated by the advice on how to resume
     return namespace
 
@@ -172,6 +174,12 @@ def add_command(group: Any, name: str, summary: str, **settings: Any) -> Parser:
         action="store_true",
         default=argparse.SUPPRESS,  # a default of the action would undo the flag before it
         help="show every request on stderr",
+    )
+    parser.add_argument(
+        *("-q", "--quiet"),
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="print only errors and one closing line",
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser

@@ -62,13 +62,16 @@ def prepare_streams() -> None:
             reconfigure(errors="backslashreplace")
 
 
-def print_result(text: str) -> None:
+def print_result(text: str, brief: str | None = None) -> None:
     """Print to stdout. A reader that stopped reading (``| head``) is not an error.
 
-    Raises `OutputFailed` when stdout cannot be written, for instance on a full disk.
+    `brief`: what a quiet command prints instead, nothing if it is empty. Raises `OutputFailed` when stdout
+    cannot be written, for instance on a full disk.
     """
-    with _stdout():
-        print(text, flush=True)
+    shown = brief if _quiet and brief is not None else text
+    if shown or brief is None:
+        with _stdout():
+            print(shown, flush=True)
 
 
 def give_stdout_away() -> None:
@@ -111,6 +114,12 @@ def print_bytes(data: bytes) -> None:
         sys.stdout.flush()
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
+
+
+def print_note(line: str) -> None:
+    """Print one line to stderr that is neither an error nor a warning, unless the command is quiet."""
+    if not _quiet:
+        print_error(line)
 
 
 def print_error(line: str) -> None:

@@ -13,7 +13,7 @@ from crossdock.cli.exits import UsageError
 from crossdock.cli.flags import REFERENCE, add_copying, read_options
 from crossdock.cli.parser import Parser
 from crossdock.cli.shards import add_machines, place_of
-from crossdock.cli.streams import give_stdout_away, print_error, warn
+from crossdock.cli.streams import give_stdout_away, print_note, warn
 from crossdock.cli.values import archive_path, location
 from crossdock.errors import Advice, Cancelled, InvalidInput, Side
 
@@ -157,7 +157,7 @@ def _copy_list(namespace: argparse.Namespace) -> int:
     pairs = read_pairs(namespace.from_file, _place(namespace.to, options))
     _free_stdout(str(target) for _, target in pairs)
     if not pairs:
-        print_error(f"crossdock: nothing to copy: {namespace.from_file} names no pair")
+        print_note(f"crossdock: nothing to copy: {namespace.from_file} names no pair")
     with ReportFile(namespace.report) as file:
         many = _many(pairs, namespace, place)
         tally = Tally(many.totals, pairs, keeps_blobs=namespace.report is not None)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from crossdock.cli.exits import ExitCode
 from crossdock.cli.parser import Parser
-from crossdock.cli.streams import print_result
+from crossdock.cli.streams import is_quiet, print_note, print_result
 from crossdock.cli.values import checked
 from crossdock.errors import (
     Advice,
@@ -94,49 +94,50 @@ def run(namespace: argparse.Namespace) -> int:
             stack.callback(child.stop)
             children.append(child)
             addresses.append(child.address)
-        _tell(addresses[0], addresses[1], folder, namespace.size, kill_children)
+        _tell(addresses[0], addresses[1], folder, namespace.size, kill_children, keep=namespace.keep)
     return ExitCode.DONE
 
 
-def _tell(first: str, second: str, folder: Path, size: int, before_abort: Callable[[], None]) -> None:
+def _tell(
+    first: str, second: str, folder: Path, size: int, before_abort: Callable[[], None], *, keep: bool
+) -> None:
     from crossdock.cli.loop import run_until_done
 
     repositories = f"{first}/{_REPOSITORY}", f"{second}/{_REPOSITORY}"
     source, target = (f"{each}:{_TAG}" for each in repositories)
-    print_result(f"Two registries run on this machine: {first} and {second}.")
+    _say(f"Two registries run on this machine: {first} and {second}.")
 
-    print_result(
+    _say(
         "\n1. Building an image from files of this machine: linux/amd64, linux/arm64, attestations.\n"
         "   (compressing it takes longest)"
     )
     started = time.monotonic()
     layout = folder / "layout"
     image = build_image(ImageBuilder(layout), size)
-    print_result(
+    _say(
         f"   {image.blobs} blobs and manifests, {format_size(image.size)}, the largest layer "
         f"{format_size(image.largest.size)}; built in {format_duration(time.monotonic() - started)}"
     )
     if image.generated:
-        print_result(
-            f"   (this machine has too few files: {format_size(image.generated)} of it are generated)"
-        )
+        _say(f"   (this machine has too few files: {format_size(image.generated)} of it are generated)")
 
-    print_result(f"\n2. crossdock copy oci:{layout}:1.0 {source}")
+    _say(f"\n2. crossdock copy oci:{layout}:1.0 {source}")
     _copy(f"oci:{layout}:1.0", source, before_abort)
     shutil.rmtree(layout)
 
-    print_result(f"\n3. crossdock copy {source} {target}")
+    _say(f"\n3. crossdock copy {source} {target}")
     _copy(source, target, before_abort)
 
-    print_result("\n4. Reading every manifest back from both registries.")
+    _say("\n4. Reading every manifest back from both registries.")
     compared = run_until_done(_compare(*repositories), before_abort=before_abort)
-    print_result(f"   {compared} manifests are equal byte for byte; :{_TAG} is {image.index.digest} in both.")
+    _say(f"   {compared} manifests are equal byte for byte; :{_TAG} is {image.index.digest} in both.")
 
-    print_result("\n5. The same copy again: the target has everything, so nothing should move.")
+    _say("\n5. The same copy again: the target has everything, so nothing should move.")
     again = _copy(source, target, before_abort)
     if again.bytes_moved:
         raise ContentError(f"the second copy moved {again.bytes_moved} bytes, expected none")
-    print_result(_NEXT)
+    brief = f"{compared} manifests are equal byte for byte{f'; kept: {folder}' if keep else ''}"
+    print_result(_NEXT, brief=brief)
 
 
 _NEXT = """
@@ -147,13 +148,19 @@ Next:
   crossdock copy --help"""
 
 
+def _say(text: str) -> None:
+    print_result(text, brief="")
+
+
 def _copy(source: str, target: str, before_abort: Callable[[], None]) -> CopyResult:
     from crossdock.cli.report import closing_line
     from crossdock.cli.running import copy_shown
     from crossdock.cli.tally import Tally
 
-    result = copy_shown(source, target, CopyOptions(), Tally(), "auto", before_abort=before_abort)
-    print_result(f"   {closing_line(result)}")
+    result = copy_shown(
+        source, target, CopyOptions(), Tally(), "none" if is_quiet() else "auto", before_abort=before_abort
+    )
+    _say(f"   {closing_line(result)}")
     return result
 
 
@@ -193,7 +200,7 @@ def _work_folder(size: int, *, keep: bool) -> Iterator[Path]:
         yield folder
     finally:
         if keep:
-            print(f"kept: {folder}", file=sys.stderr)
+            print_note(f"kept: {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -48,7 +48,7 @@ def run(namespace: argparse.Namespace) -> int:
             }
         )
     else:
-        print_result("\n".join(_describe(found)))
+        print_result("\n".join(_describe(found)), brief=found.digest)
     return ExitCode.DONE
 
 

@@ -14,7 +14,7 @@ from crossdock.cli.exits import ExitCode, UsageError
 from crossdock.cli.failure import fold
 from crossdock.cli.flags import add_network, add_output, add_sides, read_options
 from crossdock.cli.parser import Parser
-from crossdock.cli.streams import print_error, print_json, print_parts, print_result, warn
+from crossdock.cli.streams import print_json, print_note, print_result, warn
 from crossdock.cli.values import file_path, readable_file
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def run(namespace: argparse.Namespace) -> int:
     if namespace.output == "json":
         print_json(plan.document())
     else:
-        print_parts(_text(plan, file))
+        print_result("".join(_text(plan, file)).rstrip("\n"), brief=_brief(plan))
     if plan.failure is not None:
         raise plan.failure
     if not namespace.exit_code:
@@ -154,7 +154,7 @@ async def _tell(planner: Planner) -> None:
     while True:
         await asyncio.sleep(_TELL_S)
         if planner.repositories:
-            print_error(f"planned {planner.planned:,} of {planner.repositories:,} repositories")
+            print_note(f"planned {planner.planned:,} of {planner.repositories:,} repositories")
 
 
 def _translate(namespace: argparse.Namespace) -> int:
@@ -206,6 +206,15 @@ def _text(plan: Plan, file: MigrationFile) -> Iterator[str]:
         yield f"  {problem.kind:<12} {fold(problem.reference)}: {fold(problem.detail)}\n"
     if (more := len(problems) + left - _SHOWN_PROBLEMS) > 0:
         yield f"  … {more:,} more: --output json lists them\n"
+
+
+def _brief(plan: Plan) -> str:
+    from crossdock.units import count, format_size
+
+    totals = plan.totals()
+    problems = sum(len(each.problems) + each.problems_left_out for each in plan.entries)
+    copied = count(totals["tags_new"] + totals["tags_changed"], "tag")
+    return f"{copied} to copy, {format_size(totals['bytes_to_move'])} to move, {count(problems, 'problem')}"
 
 
 def _figures(entry: EntryPlan) -> list[str]:

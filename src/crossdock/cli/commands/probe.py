@@ -66,7 +66,8 @@ def run(namespace: argparse.Namespace) -> int:
     if namespace.output == "json":
         print_json(document)
     else:
-        print_result("\n".join(_lines(document)))
+        lines = list(_lines(document))
+        print_result("\n".join(lines), brief=lines[0])
     if path is not None:
         save(path, found)
     if document.get("left"):

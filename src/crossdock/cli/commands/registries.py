@@ -14,6 +14,7 @@ from crossdock.cli.parser import Parser
 from crossdock.cli.streams import print_json, print_result
 from crossdock.cli.values import folder_path
 from crossdock.options import default_state_folder
+from crossdock.units import count
 
 
 def add_flags(parser: Parser) -> None:
@@ -54,17 +55,20 @@ def run(namespace: argparse.Namespace) -> int:
     inventory = open_inventory(namespace.inventory, os.environ) or Inventory()
     if namespace.host is None:
         document = all_known(inventory, namespace.folder)
-        lines = _lines_of_all(document)
+        lines = list(_lines_of_all(document))
+        learned = count(len(document["registries"]), "registry", "registries")
+        brief = f"{count(len(document['kinds']), 'kind')}, {learned}"
     else:
         host = inventory.addressed(namespace.host).partition("/")[0]
         if namespace.forget:
             forget(host, namespace.folder)
         document = one_known(host, inventory, namespace.folder)
-        lines = _lines_of_one(document)
+        lines = list(_lines_of_one(document))
+        brief = lines[0]
     if namespace.output == "json":
         print_json(document)
     else:
-        print_result("\n".join(lines))
+        print_result("\n".join(lines), brief=brief)
     return ExitCode.DONE
 
 

@@ -67,7 +67,7 @@ def _list(file: RunFile | None, namespace: argparse.Namespace) -> int:
     if namespace.output == "json":
         print_json({"runs": documents})
     elif documents:
-        print_result("\n".join(map(_line, documents)))
+        print_result("\n".join(map(_line, documents)), brief=count(len(documents), "run"))
     return ExitCode.DONE
 
 
@@ -95,7 +95,7 @@ def _show(file: RunFile | None, namespace: argparse.Namespace) -> int:
     if namespace.output == "json":
         print_json(document)
     else:
-        print_result("\n".join(_paragraph(document)))
+        print_result("\n".join(_paragraph(document)), brief=_line(document))
     return ExitCode.DONE
 
 

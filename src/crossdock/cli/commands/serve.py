@@ -99,4 +99,4 @@ def run(namespace: argparse.Namespace) -> int:
 def _print_ready(url: str, page: str) -> None:
     print_result(f"serving imports at {url}")
     if page:
-        print_result(f"status page, on this machine: {page}")
+        print_result(f"status page, on this machine: {page}", brief="")

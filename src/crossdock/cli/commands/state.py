@@ -95,7 +95,8 @@ def _list(journal: JournalDatabase | None, namespace: argparse.Namespace) -> int
     if namespace.output == "json":
         print_json({"journal": _path(journal), "uploads": uploads, "spooled": spooled})
     elif lines := [*map(_line, uploads), *map(_spooled_line, spooled)]:
-        print_result("\n".join(lines))
+        kept = f"{count(len(uploads), 'upload')}, {count(len(spooled), 'spooled blob')}"
+        print_result("\n".join(lines), brief=kept)
     return ExitCode.DONE
 
 
@@ -114,7 +115,9 @@ def _show(journal: JournalDatabase | None, namespace: argparse.Namespace) -> int
     if namespace.output == "json":
         print_json({"journal": _path(journal), "uploads": details, "finished": done})
     elif details or done:
-        print_result("\n".join([*_paragraphs(details), *(_finished_line(each) for each in done)]))
+        lines = [*_paragraphs(details), *(_finished_line(each) for each in done)]
+        counted = f"{count(len(details), 'upload')}, {count(len(done), 'finished item')}"
+        print_result("\n".join(lines), brief=counted)
     return ExitCode.DONE
 
 

@@ -14,6 +14,7 @@ from crossdock.errors import (
     Advice,
     InvalidReference,
 )
+from crossdock.units import count
 
 
 def add_flags(parser: Parser) -> None:
@@ -39,7 +40,7 @@ def run(namespace: argparse.Namespace) -> int:
     if namespace.output == "json":
         print_json({"repository": namespace.repository, "tags": names})
     elif names:
-        print_result("\n".join(fold(name) for name in names))
+        print_result("\n".join(fold(name) for name in names), brief=count(len(names), "tag"))
     return ExitCode.DONE
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from crossdock.cli.exits import ExitCode, UsageError, exit_code
 from crossdock.cli.failure import error_document, error_text, fold
-from crossdock.cli.flags import add_network, add_output, add_quiet, add_sides, option, read_options
+from crossdock.cli.flags import add_network, add_output, add_sides, option, read_options
 from crossdock.cli.parser import Parser
 from crossdock.cli.streams import print_error, print_json, print_lines, warn
 from crossdock.cli.values import platform
@@ -66,7 +66,6 @@ def add_flags(parser: Parser) -> None:
         "compare signatures, SBOMs and all other referrers too (default)",
         action=argparse.BooleanOptionalAction,
     )
-    add_quiet(parser)
     add_output(parser)
     add_sides(parser)
     add_network(parser)
