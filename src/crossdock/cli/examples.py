@@ -63,6 +63,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "crossdock serve": (
         f"crossdock serve {_INVENTORY}",
         "crossdock serve --dev",
+        f"crossdock serve {_INVENTORY} --config settings.yaml --listen 0.0.0.0:8080 --tls-ended-elsewhere",
     ),
     "crossdock demo": ("crossdock demo --size 50MiB",),
     "crossdock completion": (

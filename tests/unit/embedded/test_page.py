@@ -55,6 +55,8 @@ async def test_it_lists_repositories_tags_and_manifests(
         assert "team%2Fb" not in html
         assert '<a href="?after=team%2Fapp">more</a>' in html
         assert "team%2Fb" in (await text(served, "/?after=team/app"))[1]
+        for odd in ("q=%ff%00", "q=%ed%a0%80", "repository=%ff", "after=%ed%a0%80"):
+            assert (await text(served, f"/?{odd}"))[0] in (200, 404)
         evil = "%3Cscript%3E%22"
         assert "<script" not in (await text(served, f"/?q={evil}"))[1]
 

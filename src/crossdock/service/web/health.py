@@ -22,13 +22,17 @@ async def ready(service: Service, call: Call) -> Document:
 
 
 async def metrics(service: Service, call: Call) -> Reply:
-    """Counters and gauges in Prometheus's text format. They cover all registries."""
+    """Metrics in Prometheus's text format. Labels name only registries that the caller may read."""
     caller = call.principal
-    if not service.readable(caller):
+    readable = {each.login_server for each in service.readable(caller)}
+    if not readable and not service.identity.is_open:
         refuse(
             403,
             "AuthorizationFailed",
             f"The client '{caller.name or caller.id}' may read no registry, and so no metrics.",
         )
     text = service.metrics.render(service.imports.all(), service.ends.labels)
-    return Reply(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+    hidden = {each.login_server for each in service.inventory.registries} - readable
+    labels = [f'registry="{each}"'.encode() for each in hidden]
+    lines = [each for each in text.splitlines(keepends=True) if not any(label in each for label in labels)]
+    return Reply(b"".join(lines), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -47,7 +47,10 @@ async def page(service: Service, call: Call) -> Reply:
 
 async def cancel_by_button(service: Service, call: Call) -> Reply:
     """Cancel an import, and show the page again."""
-    form = parse_qs((await read_body(call.request)).decode("utf-8", "replace"), max_num_fields=8)
+    try:
+        form = parse_qs((await read_body(call.request)).decode(), max_num_fields=8)
+    except ValueError:  # too many fields, or not UTF-8
+        form = {}
     operation, target = find_import(service, call)
     given = form.get("token", [""])[0].encode("utf-8", "surrogatepass")
     if not hmac.compare_digest(button_token(service, call.principal, operation).encode(), given):

@@ -541,6 +541,16 @@ async def test_metrics_have_few_labels_whatever_is_asked() -> None:
         assert path not in text
 
 
+async def test_metrics_name_only_registries_that_the_caller_may_read() -> None:
+    service = make_service(identities=True)
+    async with client_of(service) as client:
+        await accepted(client, bearer("ci"), {"source": {"resourceId": SOURCE_ID, "sourceImage": "a:1"}})
+        for who, seen in (("ci", True), ("importer", False)):
+            text = await (await client.get("/metrics", headers=bearer(who))).text()
+            assert 'crossdock_imports_in_flight{registry="my.example.com"} 0.0' in text
+            assert ("source.example.com" in text) == seen
+
+
 async def test_pages_of_other_sites_start_nothing() -> None:
     async with client_of(make_service(hosts=frozenset({"127.0.0.1"}))) as client:
         for origin in ("https://evil.example", "null"):
@@ -597,6 +607,11 @@ async def test_the_button_cancels_and_only_from_the_page() -> None:
                 path, data=urlencode({"token": wrong}, errors="surrogateescape"), headers=BASIC["ci"]
             )
             assert (answer.status, made.state) == (403, "Accepted")
+        many = urlencode({f"f{n}": "x" for n in range(99)} | {"token": token})
+        for broken in (b"token=\xff", many.encode()):
+            assert (await client.post(path, data=broken, headers=BASIC["ci"])).status == 403
+        for odd in ("q=%ff%00", "q=%ed%a0%80", "state=%ff", "import=%ff", "key=%ff"):
+            assert (await client.get(f"/?{odd}", headers=BASIC["ci"])).status in (200, 404)
         origin = BASIC["ci"] | {"Origin": "https://evil.example"}
         assert (await client.post(path, data={"token": token}, headers=origin)).status == 403
         assert (await client.post(path, data={"token": token})).status == 401
