@@ -9,6 +9,9 @@ cdef enum:
     # Below this size releasing the GIL costs more than the hashing (hashlib: HASHLIB_GIL_MINSIZE, 2048 too).
     RELEASE_GIL_SIZE = 2048
 
+# Chosen once: virtual machines trap CPUID, which then takes longer than hashing a manifest.
+cdef const sha256_implementation *BEST = sha256_best()
+
 
 @cython.final
 cdef class Sha256:
@@ -23,7 +26,7 @@ cdef class Sha256:
 
     def __cinit__(self):
         sha256_init(&self._state)
-        self._with = sha256_best()
+        self._with = BEST
         self._is_resumable = True
 
     def __init__(self, bytes state=None, *, bint resumable=True):
@@ -208,4 +211,4 @@ def _with_implementation(str name, /):
 
 
 LANES = SHA256_LANES
-IMPLEMENTATION = sha256_best().name.decode()
+IMPLEMENTATION = BEST.name.decode()
