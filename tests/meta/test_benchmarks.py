@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import report
+from benchmarks import annex, report
 from benchmarks.clients import CLIENTS
 from benchmarks.measure import Sample
 from benchmarks.record import FORMAT, RESULTS
@@ -85,7 +85,8 @@ def test_the_page_shows_the_newest_record_and_full_sizes_before_quick(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(report, "PAGE", tmp_path / "page.md")
-    monkeypatch.setattr(report, "CHARTS", tmp_path / "charts")
+    monkeypatch.setattr(report, "ANNEX", tmp_path / "annex.md")
+    monkeypatch.setattr(annex, "CHARTS", tmp_path / "charts")
     paths = []
     for started, size, name in (
         ("2026-01-01", "full", "layer"),
@@ -96,10 +97,11 @@ def test_the_page_shows_the_newest_record_and_full_sizes_before_quick(
         paths.append(tmp_path / f"{started}-{size}-{name}.json")
         paths[-1].write_text(json.dumps(document(started, size, name)))
     report.write(paths)
-    page = (tmp_path / "page.md").read_text()
+    page = (tmp_path / "annex.md").read_text()
     used = set(re.findall(r"- `([^`]+)\.json`: commit", page))
     assert used == {"2026-01-02-full-layer", "2026-01-03-quick-layers"}
     assert {path.name for path in (tmp_path / "charts").iterdir()} == {"layer.svg", "layers.svg"}
+    assert "crossdock is **2 times as fast**" in (tmp_path / "page.md").read_text()
 
 
 def document(started: str, size: str, name: str) -> dict[str, Any]:
@@ -128,3 +130,19 @@ def document(started: str, size: str, name: str) -> dict[str, Any]:
 def test_records_name_no_folder_of_the_machine_that_made_them() -> None:
     for path in RESULTS.glob("*.json"):
         assert not re.search(r"(?<![\w.])/(home|root|tmp|work|Users)/", path.read_text()), path.name
+
+
+def test_no_text_of_a_picture_is_beyond_its_edge() -> None:
+    pictures = list((RESULTS.parents[1] / "docs" / "performance").glob("*.svg"))
+    assert pictures
+    for picture in pictures:
+        text = picture.read_text()
+        size = re.search(r'width="(\d+)" height="(\d+)"', text)
+        assert size is not None
+        for attributes, words in re.findall(r"<text ([^>]*)>([^<]*)</text>", text):
+            letters = len(words) * (8.5 if "font-weight" in attributes else 7.5)
+            x, y = (float(each) for each in re.findall(r'\b[xy]="([\d.]+)"', attributes))
+            left = x - letters if 'text-anchor="end"' in attributes else x
+            assert left >= 0, (picture.name, words)
+            assert left + letters <= float(size[1]), (picture.name, words)
+            assert y < float(size[2]), (picture.name, words)
