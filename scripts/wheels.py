@@ -4,8 +4,9 @@ Linux on x86_64 and aarch64, with glibc 2.28 and with musl 1.2, for every Python
 wheel of PyPI, is compiler and linker of all of them. Rust's standard library is compiled for each target with
 the engine (`-Z build-std`), from Debian's rust-web-src: that rustc is unpacked below build/, not installed.
 
-A wheel that can run here is installed into a fresh environment and copies an image. Of the others the
-machine, the libraries and the versions of glibc that they need are checked.
+A wheel that can run here is installed into a fresh environment and copies an image; so does, under
+qemu-user, the one for aarch64 and Debian's Python. Of all wheels the machine, the libraries and the versions
+of glibc that they need are checked; of those for musl, that its loader finds every symbol (emulated.py).
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+
+import emulated
 
 ROOT = Path(__file__).parents[1]
 WORK = ROOT / "build" / "wheels"
@@ -74,10 +77,7 @@ def main() -> None:
             for version in PYTHONS:
                 wheel = build_wheel(version, target, engine, dist)
                 inspect(wheel, target, with_tls=engine is not None)
-                if target.tag == f"manylinux_2_28_{os.uname().machine}":
-                    try_here(version, wheel, with_tls=engine is not None)
-                else:
-                    say(f"{wheel.name}: inspected; it cannot run here")
+                say(f"{wheel.name}: {attempt(version, target, wheel, with_tls=engine is not None)}")
 
 
 def say(text: str) -> None:
@@ -227,17 +227,33 @@ def inspect(wheel: Path, target: Target, *, with_tls: bool) -> None:
                 assert max(glibc, default=(0,)) <= (2, 28), f"{name} needs glibc {max(glibc)}"
 
 
-def try_here(version: str, wheel: Path, *, with_tls: bool) -> None:
-    """Install the wheel into a fresh environment, and copy an image with it."""
+def attempt(version: str, target: Target, wheel: Path, *, with_tls: bool) -> str:
+    """Copy an image with the wheel, or let musl's loader read it; returns what was done."""
+    forced = {"CROSSDOCK_KERNELS": "compiled", "CROSSDOCK_TLS": "rustls" if with_tls else "ssl"}
+    elsewhere = WORK / "emulated"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        run(interpreter(version), "-m", "venv", folder)
-        run(folder / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", wheel, cwd=folder)
-        forced = {"CROSSDOCK_KERNELS": "compiled", "CROSSDOCK_TLS": "rustls" if with_tls else "ssl"}
-        command = folder / "bin" / "crossdock"
-        said = run(command, "--version", cwd=folder, **forced).strip()
-        run(command, "demo", "--size", "1MiB", cwd=folder, **forced)
-        say(f"{wheel.name}: copied an image: {said}")
+        if target.tag == f"manylinux_2_28_{os.uname().machine}":
+            run(interpreter(version), "-m", "venv", folder)
+            run(
+                folder / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", wheel, cwd=folder
+            )
+            command = folder / "bin" / "crossdock"
+            said = run(command, "--version", cwd=folder, **forced).strip()
+            run(command, "demo", "--size", "1MiB", cwd=folder, **forced)
+            return f"copied an image: {said}"
+        if not shutil.which("apt-get"):
+            return "inspected; it cannot run here"
+        if "musl" in target.tag:
+            lacking = emulated.musl_lacks(elsewhere, target.machine, wheel, folder)
+            assert not lacking, f"musl has not {lacking}"
+            return "inspected; the loader of musl finds every symbol"
+        if version == emulated.PYTHON:
+            program = emulated.unpack(elsewhere, target.machine)
+            return (
+                f"copied an image under qemu-user: {emulated.copy_an_image(program, wheel, folder, forced)}"
+            )
+    return "inspected; it cannot run here"
 
 
 if __name__ == "__main__":

@@ -31,4 +31,4 @@ def test_start(benchmark: BenchmarkFixture, words: str) -> None:
     def turn() -> None:
         subprocess.run(COMMANDS[words], stdout=subprocess.DEVNULL, check=True)
 
-    benchmark.pedantic(turn, rounds=40, warmup_rounds=2)
+    benchmark.pedantic(turn, rounds=40, warmup_rounds=2)  # type: ignore[no-untyped-call]
