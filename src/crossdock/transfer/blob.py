@@ -66,7 +66,6 @@ class BlobMove:
         self._spooling = spooling or Spooling(blob, resuming, tally)
         self._is_hashed = not workshop.trusts(target, blob)
         self._is_verified = False
-        self._may_splice = not (self._is_hashed or workshop.paranoid)
 
     async def run(self) -> None:
         """Move the blob. Raises `CopyError`; then the upload session is dropped, or kept for the next run."""
@@ -124,7 +123,6 @@ class BlobMove:
             begin, state = self._resumption.nearest_state(resume_at)
         seat, self._seat = self._seat, None
         if seat is not None:
-            self._may_splice = False
             rest = await self._feed_shared(seat, upload, resume_at, begin, state)
             if rest is None:
                 return
@@ -132,8 +130,6 @@ class BlobMove:
         if self._is_hashed:
             keeps_states = self._resumption.keeps_states(boundary)
             verifier = BlobVerifier(self._blob, resumable=keeps_states, state=state)
-        elif self._may_splice:
-            begin = resume_at = await self._splice(source, upload, resume_at)
         if begin == size:
             self._check(verifier)
             return
@@ -189,25 +185,6 @@ class BlobMove:
             subscription.close()
 
     # -- reading -----------------------------------------------------------------------------------------
-
-    async def _splice(self, source: BlobSource, upload: BlobUpload, start: int) -> int:
-        """Move bytes that are not read here, as far as that is possible; returns where it ended. # network"""
-        from crossdock.transfer.splice import IS_AVAILABLE, Splice  # needed for few copies
-
-        if not IS_AVAILABLE or self._spooling.kept is not None or not upload.takes_pipes:
-            self._may_splice = False
-            return start
-        boundary = upload.boundary
-        splice = Splice(
-            source, self._blob.size, self._workshop.supply, boundary, self._tally.requested, self._read_failed
-        )
-        resumption = self._resumption
-        reached = await splice.run(
-            upload, start, lambda: resumption.read_limit(boundary), lambda: resumption.may_stop
-        )
-        self._may_splice = not splice.is_over
-        self._is_verified = reached == self._blob.size
-        return reached
 
     def _reader(self, source: BlobSource, start: int, boundary: int | None) -> Reader:
         """The blob's bytes from `start` on: the source's, and those that the spool has."""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from crossdock.content import UploadSession
 from crossdock.errors import UploadInterrupted
 from crossdock.oci.descriptor import Descriptor
 from crossdock.steps import during
 from crossdock.tally import Tally
-
-if TYPE_CHECKING:
-    from crossdock.transfer.splice import Pipe, SpliceSession
 
 
 class BlobUpload:
@@ -44,26 +41,13 @@ class BlobUpload:
             found: bool = await cast(Any, self.session).find()
             return found
 
-    @property
-    def takes_pipes(self) -> bool:
-        """Whether `append` takes a `Pipe`."""
-        return hasattr(self.session, "append_pipe")
-
-    @property
-    def is_plain(self) -> bool:
-        """As `splice.SpliceSession.is_plain`; False for an upload without a socket."""
-        return getattr(self.session, "is_plain", False)
-
-    async def append(self, data: memoryview | Pipe, stop: int) -> None:
+    async def append(self, data: memoryview, stop: int) -> None:
         """Send `data`, which ends at the offset `stop` of the blob. # network
 
         Raises as `UploadSession.append` does.
         """
         with during("push blob to", "target", self.reference):
-            if isinstance(data, memoryview):
-                await self.session.append(data)
-            else:
-                await cast("SpliceSession", self.session).append_pipe(data)
+            await self.session.append(data)
         self._tally.progress(self._blob, stop)
 
     async def commit(self) -> None:

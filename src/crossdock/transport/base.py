@@ -54,29 +54,6 @@ class Sink(Protocol):
         """The first `count` bytes of the last buffer are filled."""
 
 
-class Pipe(Protocol):
-    """Bytes that stay in the kernel between two sockets; `transfer.splice` implements it."""
-
-    @property
-    def room(self) -> int:
-        """How many more bytes fit."""
-
-    def __len__(self) -> int:
-        """How many bytes are in it."""
-
-    def fill(self, socket: int, most: int) -> int:
-        """Move up to `most` bytes from the socket; 0: it has none now, or ``room`` is 0. Raises OSError."""
-
-    def put(self, data: memoryview) -> int:
-        """Copy the first bytes of `data` into the pipe; returns how many, fewer than all if it is full."""
-
-    def drain(self, socket: int) -> int:
-        """Move bytes into the socket; 0: it accepts none now. Raises OSError."""
-
-    def take(self, count: int) -> bytes:
-        """Copy up to `count` bytes out."""
-
-
 class Request(Struct, frozen=True):
     """One HTTP/1.1 request. ``Host``, ``User-Agent`` and the framing headers are added by the transport.
 
@@ -123,15 +100,11 @@ class Exchange(Protocol):
         """The request's URL."""
 
     @property
-    def is_plain(self) -> bool:
-        """Whether there is no TLS, so that bytes can move between pipes and the socket."""
-
-    @property
     def authorization(self) -> str | None:
         """The request's ``Authorization``, which is a secret."""
 
-    async def write(self, data: memoryview | Pipe) -> None:
-        """Send the next body bytes; returns when `data` may be reused, or the pipe is empty.
+    async def write(self, data: memoryview) -> None:
+        """Send the next body bytes; returns when `data` may be reused.
 
         If the server responds before the body is complete, this stops and returns early with
         ``responded_early`` set; `response` returns the head. Raises `WriteFailed`, `TimedOut`.
@@ -151,9 +124,6 @@ class Exchange(Protocol):
 
     async def receive(self, sink: Sink) -> int:
         """Deliver the whole body into `sink`; returns its length and releases the connection.
-
-        If the sink also has ``get_pipe`` and the connection permits it, bytes move into pipes: ``get_pipe``
-        returns a pipe with room for the next bytes, or None to use memory.
 
         Raises `ReadFailed` (the body ended early, which Content-Length or chunked framing always reveals),
         `TimedOut` (phase ``low speed``: under ``low_speed`` bytes per second over ``timeout`` seconds while

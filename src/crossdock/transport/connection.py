@@ -20,14 +20,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from crossdock.errors import InvalidInput, ProtocolError, ReadFailed, TimedOut, TransportError, WriteFailed
 from crossdock.redact import redact_text
-from crossdock.transport.piping import drain
 from crossdock.transport.response import DONE, FULL, HEAD, MORE, UNASKED, Event, Response
 from crossdock.transport.state import State, left_over, silent, unacknowledged
 from crossdock.transport.watchdog import Pace, Watchdog
 
 if TYPE_CHECKING:
     from crossdock.options import NetworkOptions
-    from crossdock.transport.base import Pipe, ResponseHead, Sink
+    from crossdock.transport.base import ResponseHead, Sink
     from crossdock.transport.tls import TlsEngine
     from crossdock.url import Url
 
@@ -55,7 +54,6 @@ class Connection(asyncio.BufferedProtocol):
         sock: socket.socket,
     ) -> None:
         self.state = State.NEW
-        self.is_plain = True  # the socket carries plaintext, so bytes may move between it and pipes
         self.idle_since = 0.0
         self.exchanges = 0  # started on this connection; all but the first reuse it
         self.moved = 0  # bytes received and given to the loop, the pool's measure of progress
@@ -84,7 +82,7 @@ class Connection(asyncio.BufferedProtocol):
         self._url = url
         self._body_size = self._unsent = content_length or 0  # `_unsent`: not yet given to `write`
         self._head = b""  # of a request with a body: it leaves with the first of it
-        self._out: memoryview | Pipe | None = None  # given to `write`, not yet to the loop
+        self._out: memoryview | None = None  # given to `write`, not yet to the loop
         self._draining = False  # the kernel does not have all of a write yet
         self._drained_at = (0, 0.0)  # bytes waiting, and the time since which that number is unchanged
         self._receiving = False  # the response has a sink and is not done
@@ -183,7 +181,7 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._send(memoryview(head))
 
-    async def write(self, data: memoryview | Pipe) -> None:
+    async def write(self, data: memoryview) -> None:
         """Send body bytes; returns when `data` may be reused, early when the peer has responded."""
         if len(data) > self._unsent:
             raise InvalidInput(f"{len(data)} body bytes given where {self._unsent} are left of the request")
@@ -193,7 +191,7 @@ class Connection(asyncio.BufferedProtocol):
             raise self._error
         self._unsent -= len(data)
         head, self._head = self._head, b""
-        if head and len(data) <= JOINED and isinstance(data, memoryview):
+        if head and len(data) <= JOINED:
             data = memoryview(head + data)  # one system call, and one packet that wakes the peer
         elif head:
             self._send(memoryview(head))
@@ -248,7 +246,7 @@ class Connection(asyncio.BufferedProtocol):
         self._receiving = True
         if self.state is not State.CLOSED:
             self.state = State.BODY
-        self._continue(lambda: self._response.attach(sink, self._sock.fileno() if self.is_plain else -1))
+        self._continue(lambda: self._response.attach(sink))
         if self._receiving:
             await self._wait(lambda now: self._check_body(now, within))  # network
         if self._error is not None:
@@ -366,14 +364,9 @@ class Connection(asyncio.BufferedProtocol):
                     self.state = State.HEAD
                 self._wake()
                 return
-            if isinstance(self._out, memoryview):
-                piece, self._out = self._out[:WRITE_PIECE], self._out[WRITE_PIECE:]
-                self.moved += len(piece)
-            else:
-                count, piece = drain(self._out, self._sock.fileno())
-                self.moved += count
-            if piece:
-                self._send(piece)
+            piece, self._out = self._out[:WRITE_PIECE], self._out[WRITE_PIECE:]
+            self.moved += len(piece)
+            self._send(piece)
 
     # -- the end -------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from crossdock.errors import LimitExceeded, ReadFailed, TransportError, WriteFai
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from crossdock.transport.base import Pipe, Request, ResponseHead, Sink
+    from crossdock.transport.base import Request, ResponseHead, Sink
     from crossdock.transport.client import HttpClient
     from crossdock.transport.connection import Connection
     from crossdock.transport.route import Route
@@ -85,16 +85,9 @@ class HttpExchange:
         """As `Exchange.authorization`."""
         return next((value for name, value in self._request.headers if name == "Authorization"), None)
 
-    @property
-    def is_plain(self) -> bool:
-        """As `Exchange.is_plain`."""
-        return self._connection.is_plain
-
-    async def write(self, data: memoryview | Pipe) -> None:
+    async def write(self, data: memoryview) -> None:
         """As `Exchange.write`."""
         self._check_open(WriteFailed)
-        if not isinstance(data, memoryview) and not self.is_plain:
-            data = memoryview(data.take(len(data)))
         try:
             await self._connection.write(data)
         except BaseException:

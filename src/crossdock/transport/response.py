@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING
 
 from crossdock.errors import ProtocolError, ReadFailed
 from crossdock.transport.head import MAX_INTERIM, HeadParser
-from crossdock.transport.piping import BESIDE, fill
 
 if TYPE_CHECKING:
-    from crossdock.transport.base import Pipe, ResponseHead, Sink
+    from crossdock.transport.base import ResponseHead, Sink
     from crossdock.transport.chunked import ChunkedDecoder, UntilClose
 
 
@@ -57,9 +56,6 @@ class Response:
         self.exact = True  # the body's framing marks its end, and nothing arrived after it
         self._interim = 0
         self._sink: Sink | None = None
-        self._socket = -1  # the socket from which bytes may move into the sink's pipes; -1: none
-        self._get_pipe: Callable[[], Pipe | None] | None = None
-        self._aim: Callable[[], Event] = self._aim_at_memory
         self._ended = self._ended_well = False  # no more input will arrive; the peer closed cleanly
         self._decoder: ChunkedDecoder | UntilClose | None = None  # None: framed by Content-Length
         self._left = 0  # framed by Content-Length: body bytes not yet received, or still in the parser
@@ -107,21 +103,14 @@ class Response:
         """Process `count` bytes in `memory`. Raises `ProtocolError` and the sink's errors."""
         return self._land(count)
 
-    def attach(self, sink: Sink, socket: int = -1) -> Event:
-        """Deliver the body to `sink` from now on. The head must be known.
-
-        With `socket`, the plaintext socket that fills `memory`, bytes may move into the sink's pipes.
-        """
+    def attach(self, sink: Sink) -> Event:
+        """Deliver the body to `sink` from now on. The head must be known."""
         rest = self._parser.rest
         if self._decoder is None:
             self._payload, self._raw = rest[: self._left], rest[self._left :]
             self._left -= len(self._payload)
         else:
             self._raw = rest
-        if self._decoder is None and socket >= 0:
-            self._get_pipe = getattr(sink, "get_pipe", None)
-            if self._get_pipe is not None:
-                self._socket, self._aim = socket, self._aim_at_pipe
         self._sink = sink
         return self.proceed()
 
@@ -150,7 +139,6 @@ class Response:
     def forget(self) -> None:
         """Drop the sink and all buffered bytes; no input is expected."""
         self._sink = None
-        self._get_pipe, self._aim = None, self._aim_at_memory
         self._raw = self._payload = self._nothing
         self.memory, self._land = self._parser.memory, self._land_unasked
 
@@ -203,32 +191,13 @@ class Response:
             return self._aim()
         return self._finish()
 
-    def _land_beside(self, count: int) -> Event:
-        self._left -= count
-        self._payload = self.memory[:count]
-        return self.proceed()
-
     def _land_encoded(self, count: int) -> Event:
         self._raw = self._parser.memory[:count]
         return self.proceed()
 
     # -- the body ------------------------------------------------------------------------------------------
 
-    def _aim_at_pipe(self) -> Event:
-        assert self._sink is not None
-        assert self._get_pipe is not None
-        while (pipe := self._get_pipe()) is not None:
-            if self._fill(pipe, self._sink):
-                continue
-            if not self._left:
-                return self._finish()
-            # The loop reports more bytes by receiving a few of them.
-            self.memory = self._parser.memory[: min(BESIDE, self._left)]
-            self._land = self._land_beside
-            return MORE
-        return self._aim_at_memory()
-
-    def _aim_at_memory(self) -> Event:
+    def _aim(self) -> Event:
         assert self._sink is not None
         self._land = self._land_body
         room = self._sink.get_buffer()
@@ -238,22 +207,8 @@ class Response:
         self.memory = room if len(room) <= self._left else room[: self._left]
         return MORE
 
-    def _fill(self, pipe: Pipe, sink: Sink) -> bool:
-        """Move the socket's bytes; True: the pipe is full and the socket may have more."""
-        count = 1
-        while count and pipe.room and self._left:
-            count = fill(pipe, self._socket, self._left)
-            self.delivered += count
-            self._left -= count
-            if count:
-                sink.received(count)
-        return self._left > 0 and not pipe.room
-
     def _copy(self) -> bool:
         assert self._sink is not None
-        if self._get_pipe is not None and (pipe := self._get_pipe()) is not None:
-            self._delivered(pipe.put(self._payload), self._sink)
-            return True
         room = self._sink.get_buffer()
         if room is None:
             return False

@@ -28,7 +28,6 @@ class TlsConnection(Connection):
         engine: TlsEngine,
     ) -> None:
         super().__init__(loop, options, watchdog, sock)
-        self.is_plain = False
         self._engine = engine
         self._handshaking = True
 

@@ -28,7 +28,6 @@ MOST = 9  # calls, those of the engine and of the transport included
 class ScriptedExchange:
     """An exchange with the response that the request has in `ScriptedHttp`."""
 
-    is_plain = False
     authorization = None
     answered_early = False
 

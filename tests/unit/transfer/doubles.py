@@ -12,7 +12,6 @@ from crossdock.content import BlobSource, Body, ByteSink, UploadSession
 from crossdock.errors import NotFound, ReadFailed, UploadInterrupted, UploadRejected
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
-from crossdock.transfer.splice import Pipe
 from crossdock.verify import verify_bytes
 
 
@@ -36,7 +35,6 @@ class MemorySource:
     silent: set[int] = field(default_factory=set)  # open calls by number that get no answer
     # (start of a body, offset) at which it stalls until it is closed
     stall_at: tuple[int, int] | None = None
-    pipes: bool = False  # bytes go into the sink's pipes where it has some
 
     attachments: dict[str, tuple[list[Descriptor], list[str]]] = field(default_factory=dict)
 
@@ -97,10 +95,8 @@ class MemoryBody:
                 raise ReadFailed("closed by this side")
             if self.owner.pause_at == (self.start, position):
                 await self.owner.go_on.wait()
-            get_pipe = getattr(sink, "get_pipe", None) if self.owner.pipes else None
-            pipe = get_pipe() if get_pipe is not None else None
-            buffer = None if pipe is not None else sink.get_buffer()
-            if pipe is None and buffer is None:
+            buffer = sink.get_buffer()
+            if buffer is None:
                 self._room.clear()
                 await self._room.wait()
                 if self._closed:
@@ -110,14 +106,9 @@ class MemoryBody:
                 at for start, at in filter(None, (self.owner.stall_at, self.owner.pause_at)) if at > position
             ]
             most = min(self.owner.piece, end - position, *(at - position for at in stops))
-            if pipe is not None:
-                count = pipe.put(memoryview(self.data)[position : position + most])
-                if not count:
-                    continue
-            else:
-                assert len(buffer), "a sink must never offer an empty buffer"
-                count = min(len(buffer), most)
-                buffer[:count] = self.data[position : position + count]
+            assert len(buffer), "a sink must never offer an empty buffer"
+            count = min(len(buffer), most)
+            buffer[:count] = self.data[position : position + count]
             sink.received(count)
             position += count
             await asyncio.sleep(0)
@@ -147,8 +138,6 @@ class MemoryTarget:
     seen: list[str] = field(default_factory=list)  # those whose blobs are known before a mount is tried
     chunk_size: int | None = None
     compares_digests: bool = False
-    pipes: bool = False  # takes bytes by pipes
-    piped: int = 0  # bytes that came so
     # Called with (session, bytes about to be taken): may raise.
     on_append: Callable[[MemorySession, int], None] = lambda session, count: None
     on_commit: Callable[[MemorySession], None] = lambda session: None
@@ -249,18 +238,6 @@ class MemorySession:
         self.target.on_append(self, len(data))
         await asyncio.sleep(0)
         self.data += data
-
-    @property
-    def is_plain(self) -> bool:
-        return self.target.pipes
-
-    async def append_pipe(self, pipe: Pipe) -> None:
-        count = len(pipe)
-        self.target.on_append(self, count)
-        await asyncio.sleep(0)
-        self.data += pipe.take(count)
-        assert not len(pipe)
-        self.target.piped += count
 
     def interrupt(self, offset: int, *, announce: bool = False) -> None:
         """Lose everything from `offset` on, as a target that needs the bytes again."""

@@ -16,7 +16,6 @@ from crossdock.transfer.ranges import RangedReader
 from crossdock.transfer.reread import reread_blob
 from crossdock.transfer.sides import target_side
 from crossdock.transfer.small import SmallMove
-from crossdock.transfer.splice import IS_AVAILABLE
 from crossdock.transfer.workshop import Workshop
 from unit.transfer.doubles import MemorySource, MemoryTarget
 from unit.transfer.shop import WHOLE, assert_nothing_left, make_workshop
@@ -81,21 +80,6 @@ async def test_a_small_blob_is_paid_for_whole(workshop: Workshop, pace: Counting
     source, target = MemorySource(blobs={blob.digest: data}), MemoryTarget()
     await SmallMove(blob, source, target_side(target), workshop, Tally(ignore)).run()
     assert pace.taken == [SLOT]
-
-
-@pytest.mark.parametrize("ranged", [True, False])
-@pytest.mark.skipif(not IS_AVAILABLE, reason="splice(2) is Linux's")
-async def test_spliced_bytes_count_against_the_rate(
-    workshop: Workshop, pace: CountingPace, ranged: bool
-) -> None:
-    blob, data = blob_of(SIZE)
-    source = MemorySource(blobs={blob.digest: data}, ranged=ranged, pipes=True)
-    target = MemoryTarget(compares_digests=True, pipes=True)
-    trusting = replace(workshop, verify="target", paranoid=False)
-    await BlobMove(blob, source, target_side(target), trusting, WHOLE, Tally(ignore)).run()
-    assert target.blobs[blob.digest] == data
-    assert (target.piped > 0) == ranged  # a stream is left to the reader, which pays for it slot by slot
-    assert SIZE <= sum(pace.taken) <= SIZE + 4 * SLOT  # its first request was in vain
 
 
 async def test_bytes_read_back_count_against_the_rate(workshop: Workshop, pace: CountingPace) -> None:

@@ -46,7 +46,7 @@ from crossdock.url import Url
 if TYPE_CHECKING:
     from crossdock.registry.client import Reply
     from crossdock.registry.handle import Repository
-    from crossdock.transport.base import Exchange, Pipe
+    from crossdock.transport.base import Exchange
 
 _AGAIN = "the upload starts again at byte 0, in a new session: "
 
@@ -84,7 +84,6 @@ class RegistryUpload:
         self._saved = saved
         self._logged: tuple[int, Url | None] = (0, None)  # the last entry of the log
         self._is_busy = False
-        self._is_plain = False
         self._pace = Pace(client.network.timeout)
         self._idle = Idle(PATIENCE * client.network.timeout, self._leave_chunk)
         self._left: int | None = None  # bytes sent of a chunk that was abandoned because no more arrived
@@ -182,32 +181,6 @@ class RegistryUpload:
         finally:
             self._is_busy = self._exchange is not None
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether the last request used a plaintext connection."""
-        return self._is_plain
-
-    async def append_pipe(self, pipe: Pipe) -> None:
-        """As `append`, everything in `pipe`. # network
-
-        Bytes that have left the pipe cannot be sent twice: where `append` would resend, the caller must
-        supply them again.
-        """
-        start, count = self._offset, len(pipe)
-        self._is_busy = True
-        try:
-            while self._exchange is None and not await self._start(count):
-                pass
-            if count <= self._sending().stop - start:
-                await self._append_once(pipe)
-        finally:
-            self._is_busy = self._exchange is not None
-        if self._offset != start:
-            return
-        if len(pipe) < count:
-            self._interrupt(None)
-        await self.append(memoryview(pipe.take(count)))
-
     async def commit(self) -> None:
         """Commit the blob; waits for the response up to the commit timeout (U13). Raises as `append`."""
         if self._offset != self._descriptor.size:
@@ -245,13 +218,13 @@ class RegistryUpload:
 
     # -- sending -------------------------------------------------------------------------------------
 
-    async def _append_once(self, data: memoryview | Pipe) -> None:
+    async def _append_once(self, data: memoryview) -> None:
         """Send as much of `data` as the current request may carry. Returns also after a recovered failure."""
         if self._exchange is None and not await self._start(len(data)):
             return
         assert self._exchange is not None
         send = self._sending()
-        piece = data[: send.stop - self._offset] if isinstance(data, memoryview) else data
+        piece = data[: send.stop - self._offset]
         size = len(piece)
         self._idle.ends()
         try:
@@ -298,7 +271,6 @@ class RegistryUpload:
                 raise
             await self._settle(self._upload.broken(0), error)
             return False
-        self._is_plain = self._exchange.is_plain
         return True
 
     def _leave_chunk(self) -> None:
