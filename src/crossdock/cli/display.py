@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from crossdock.cli.failure import error_document, error_text, fold, line_width, warning_text
+from crossdock.cli.failure import error_document, error_text, failure_width, fold, warning_text
 from crossdock.cli.resultline import result_line, short
 from crossdock.cli.streams import LineWriter, ResultWriter
 from crossdock.cli.tally import Tally
@@ -62,7 +62,7 @@ class _LineDisplay:
         """`results` may write to the same terminal."""
         self._writer = LineWriter(stream)
         self._results = results
-        self._width = line_width(stream)
+        self._width = failure_width(stream)
 
     def result(self, line: str) -> None:
         """As `Display.result`."""

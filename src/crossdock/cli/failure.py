@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 TERMINAL_WIDTH = 160
 """The most characters of the first line on a terminal: two lines of a small window."""
 
-_NARROWEST = 100  # columns; on fewer it wraps, rather than losing the cause
+_RESULT_WIDTH = 120  # a failure among the results of a run has at least so many
 
 # `re` compiles them when they are first used: most copies do not fail.
 # user:password@ after a scheme; a tag before @sha256:… is not a password.
@@ -110,17 +110,19 @@ def error_document(error: BaseException, face: Face = "copy") -> dict[str, Any]:
 
 
 def line_width(stream: TextIO) -> int | None:
-    """How long the first line of an error may be on `stream`: the columns of a terminal, within bounds.
+    """How long the first line of an error may be on `stream`; None: as long as it is."""
+    return TERMINAL_WIDTH if is_terminal(stream) else None
 
-    None: as long as it is.
-    """
+
+def failure_width(stream: TextIO) -> int | None:
+    """As `line_width`, for a failure among the results of a run: no longer than they are, if it can be."""
     if not is_terminal(stream):
         return None
     try:
         columns = os.get_terminal_size(stream.fileno()).columns
     except (OSError, ValueError):
         columns = 0
-    return min(TERMINAL_WIDTH, max(_NARROWEST, columns)) if columns else TERMINAL_WIDTH
+    return min(TERMINAL_WIDTH, max(_RESULT_WIDTH, columns)) if columns else TERMINAL_WIDTH
 
 
 def is_terminal(stream: TextIO) -> bool:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from crossdock.cli.display import notice
-from crossdock.cli.failure import is_terminal, line_width
+from crossdock.cli.failure import failure_width, is_terminal
 from crossdock.cli.picture import picture, rows_of
 from crossdock.cli.streams import ResultWriter, writer_of
 from crossdock.cli.tally import Tally
@@ -63,7 +63,7 @@ class LiveDisplay:
                 self._rates.pop(key, None)  # the bytes before were not sent now
         if isinstance(event, Retrying | UploadResumed | Warned | CopyFailed):
             name = "" if copy is None else self._tally.name(copy)
-            self._above.append(notice(event, name, line_width(self._stream), self._tally.face))
+            self._above.append(notice(event, name, failure_width(self._stream), self._tally.face))
 
     def result(self, line: str) -> None:
         """As `Display.result`."""

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from crossdock.events import TagOutcome
 
 _NARROWEST = 80  # columns; on fewer a line wraps, rather than losing the names
-_SHORTEST = 16  # characters of a name
+_READABLE = 32  # characters of a name; a digest is not worth making it shorter
+_SHORTEST = 16
 
 
 class Ended(Protocol):
@@ -78,9 +79,9 @@ def result_line(
         line = _joined(verb, f"{source} -> {target}", *parts)
         if len(line) <= width:
             return line
-    for parts in ([became, digest, note], [became, note], [became]):
+    for least, parts in ((_READABLE, [became, digest, note]), (_SHORTEST, [became, note]), (0, [became])):
         room = width - len(_joined(verb, " -> ", *parts))
-        if room >= 2 * _SHORTEST:
+        if room >= 2 * least:
             break
     target = shortened_name(target, max(_SHORTEST, room - max(len(source), _SHORTEST), room // 2))
     source = shortened_name(source, max(_SHORTEST, room - len(target)))
