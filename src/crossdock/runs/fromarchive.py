@@ -60,7 +60,7 @@ class FromArchive:
         self.warnings: list[str] = []
         self._path = path
         self._translate = translate
-        self._images: list[Named] = []
+        self._images: list[tuple[Named, Reference]] = []
         self._results: dict[int, PairResult] = {}
         self._begun: set[int] = set()
 
@@ -109,7 +109,7 @@ class FromArchive:
             target = self._translate(image.reference)
             other = targets.setdefault(target, image)
             if other is image:
-                self._images.append(image)
+                self._images.append((image, target))
                 self.pairs.add(archive.location(image.name), target, len(self._images))
             elif not (digests := archive.digests(image)) or digests != archive.digests(other):
                 raise InvalidInput(
@@ -169,8 +169,7 @@ class FromArchive:
         """Every blob that is left out, once for each repository that needs it."""
         platforms, referrers = shared.platforms, shared.options.referrers is not False
         found: dict[tuple[tuple[str, str], Digest], _Needed] = {}
-        for image in self._images:
-            target = self._translate(image.reference)
+        for image, target in self._images:
             for _, blobs in archive.walk(image, platforms, referrers=referrers):
                 for blob in blobs:
                     if archive.is_left_out(blob.digest):
@@ -201,7 +200,7 @@ class FromArchive:
 
         async def do(index: int) -> None:
             pair: Pair = self.pairs[index]
-            image = self._images[index]
+            image, _ = self._images[index]
             source = ArchivedRepository(archive, image.reference.locator, elsewhere.get(pair[1].place, {}))
             await runner.copy(
                 index,

@@ -13,6 +13,7 @@ import os
 import re
 import tarfile
 import threading
+from bisect import bisect_right
 from pathlib import Path
 
 import msgspec
@@ -173,10 +174,9 @@ class PartsBytes:
             part.descriptor = -1
 
     def _part_at(self, offset: int) -> _Part | None:
-        for part in self._parts:
-            if part.begin <= offset < part.begin + part.size:
-                return part
-        return None
+        number = bisect_right(self._parts, offset, key=lambda each: each.begin) - 1
+        part = self._parts[number]
+        return part if part.begin <= offset < part.begin + part.size else None
 
     def _open(self, numbers: list[int]) -> None:
         begin = 0
