@@ -17,6 +17,7 @@ from crossdock.cli.command import run
 from crossdock.errors import InvalidInput
 from crossdock.imagebuilder import ImageBuilder
 from crossdock.inventory.read import read_inventory
+from crossdock.probing import reading
 from crossdock.probing.saving import check_new
 from support.command import AUTH, NOT_FOUND, USAGE, Crossdock
 from support.docker_registry import DockerRegistry
@@ -114,6 +115,26 @@ def test_a_blob_that_cannot_be_mounted_where_it_is_is_mounted_below(probe: Probe
     assert (found["mount"], found["left"]) == ("at_once", [])
     below = [name for name in double.held if name.startswith("team/app/crossdock-probe-")]
     assert [double.held[name] for name in below] == [set()]
+
+
+@pytest.mark.parametrize("verdict", ["ignored", "wrong"])
+def test_a_blob_without_ranges_is_read_up_to_the_limit(
+    verdict: str, probe: Probe, closing: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "MOST_READ", MiB)
+    double = filled("artifactory", closing)
+
+    def spoil(request: Request, reply: Reply) -> None:
+        if reply.status == 206 and verdict == "wrong":
+            reply.headers["Content-Range"] = "bytes 5-9/10"
+        elif reply.status == 206:
+            digest = request.path.rpartition("/")[2]
+            reply.status, reply.body, reply.headers = 200, double.blobs[digest], {}
+
+    double.after = spoil
+    found = probe(f"{double.host}/team/app")
+    assert (found["ranges"], list(found["bytes_per_second"])) == (verdict, ["1"])
+    assert 0 < found["bytes_read"] <= MiB
 
 
 def test_nothing_is_written_without_being_told_to(

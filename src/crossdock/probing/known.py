@@ -9,9 +9,11 @@ from typing import Any
 
 from msgspec import to_builtins
 
+from crossdock.errors import InvalidReference
 from crossdock.inventory.values import Inventory
 from crossdock.kept.hosts import HostFacts
 from crossdock.oci.reference import Reference
+from crossdock.oci.text import quote
 from crossdock.registry.kinds import ITS_OWN, Kinds, schema, table
 
 __all__ = ["all_known", "forget", "one_known", "schema"]
@@ -19,7 +21,7 @@ __all__ = ["all_known", "forget", "one_known", "schema"]
 
 def all_known(inventory: Inventory, state: Path | None) -> dict[str, Any]:
     """The table of kinds, and the facts that earlier processes learned about registries. Blocks."""
-    kinds, facts = Kinds(inventory.kinds), _facts(state)
+    kinds, facts = Kinds(inventory.kinds, inventory.place), _facts(state)
     hosts = facts.hosts() if facts is not None else []
     return {
         "kinds": {name: _kind(kinds, name) for name in kinds.names()},
@@ -51,7 +53,7 @@ def _kind(kinds: Kinds, name: str) -> dict[str, Any]:
 
 def one_known(host: str, inventory: Inventory, state: Path | None) -> dict[str, Any]:
     """The values in force for ``host[:port]``, and the source of each. Blocks."""
-    kinds, facts = Kinds(inventory.kinds), _facts(state)
+    kinds, facts = Kinds(inventory.kinds, inventory.place), _facts(state)
     api_host = _api_host(host)
     learned = _learned(facts, api_host)
     entry = next(iter(inventory.served_by(host)), None)
@@ -99,5 +101,8 @@ def _learned(facts: HostFacts | None, host: str) -> dict[str, Any]:
 
 
 def _api_host(host: str) -> str:
-    """The name that the registry's requests go to: Docker Hub has two."""
-    return Reference(host, "x").api_host
+    """The name that the registry's requests go to: Docker Hub has two. Raises `InvalidReference`."""
+    try:
+        return Reference(host, "x").api_host
+    except InvalidReference:
+        raise InvalidReference(f"{quote(host)} is not a registry's host[:port]") from None

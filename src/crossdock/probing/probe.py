@@ -30,6 +30,8 @@ class Probed:
 def place_of(text: str) -> tuple[Reference, bool]:
     """Its reference, and whether ``HOST[/REPOSITORY]`` names a repository. Raises `InvalidReference`."""
     host, _, path = text.removeprefix("docker://").partition("/")
+    if not host:
+        raise InvalidReference(f"{text!r} does not begin with a registry's host")
     location = Reference.parse(f"{host}/{path or 'x'}", default_tag=None)
     if (location.tag or location.digest) and path:
         message = f"{text} names one image, and a registry or a repository is probed"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from crossdock.errors import CrossdockError, NotFound, TransportError
@@ -120,9 +120,10 @@ async def read_blob(repository: RegistryRepository, blob: Descriptor) -> Blobs:
     found.ranges, found.redirects, found.bytes_read = await _try_ranges(repository, blob)
     found.bytes_per_second = {}
     best = 0.0
-    for level in LEVELS if found.ranges == "honoured" else LEVELS[:1]:
+    ranged = found.ranges == "honoured"
+    for level in LEVELS if ranged else LEVELS[:1]:
         most = (MOST_READ - found.bytes_read) // (len(LEVELS) - LEVELS.index(level))
-        rate, count = await _rate(repository, blob, level, most)
+        rate, count = await _rate(repository, blob, level, most, ranged=ranged)
         found.bytes_read += count
         found.bytes_per_second[str(level)] = round(rate)
         if rate > best:
@@ -167,32 +168,41 @@ async def _try_ranges(repository: RegistryRepository, blob: Descriptor) -> tuple
 
 
 class _Counter:
-    """A `content.ByteSink` that keeps nothing."""
+    """A `content.ByteSink` that keeps nothing, for several readers, and ends them after `most` bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
         self._room = memoryview(bytearray(256 << 10))
+        self._most = most
         self.count = 0
+        self.tasks: Sequence[asyncio.Task[None]] = ()
 
-    def get_buffer(self) -> memoryview:
-        return self._room
+    def get_buffer(self) -> memoryview | None:
+        left = self._most - self.count
+        return self._room[:left] if left > 0 else None
 
     def received(self, count: int) -> None:
         self.count += count
+        if self.count >= self._most:
+            for task in self.tasks:
+                task.cancel()
 
 
 async def _rate(
-    repository: RegistryRepository, blob: Descriptor, connections: int, most: int
+    repository: RegistryRepository, blob: Descriptor, connections: int, most: int, *, ranged: bool
 ) -> tuple[float, int]:
-    """Bytes a second over so many connections, and the bytes read: `most`, but no longer than `LEVEL_S`."""
+    """Bytes a second over so many connections, and the bytes read: `most`, but no longer than `LEVEL_S`.
+
+    Without `ranged` the whole blob is requested, whatever its size, and its first bytes are read.
+    """
     stop = min(blob.size, most)
     part = max(_LEAST_PART, min(_PART, -(-stop // (2 * connections))))
     starts = iter(range(0, stop, part))
-    source, counter = RegistryBlob(repository, blob), _Counter()
+    source, counter = RegistryBlob(repository, blob), _Counter(most)
     started = time.perf_counter()
 
     async def work(starts: Iterable[int]) -> None:
         for start in starts:
-            if connections == 1 and not repository.memory.has_ranges:
+            if not ranged:
                 body = await source.open(0, blob.size)
             else:
                 body = await source.open(start, min(start + part, stop))
@@ -203,7 +213,7 @@ async def _rate(
             if body.stop - body.start > part:  # it came whole
                 return
 
-    tasks = [asyncio.ensure_future(work(starts)) for _ in range(connections)]
+    counter.tasks = tasks = [asyncio.ensure_future(work(starts)) for _ in range(connections)]
     _, late = await asyncio.wait(tasks, timeout=LEVEL_S)
     for task in late:
         task.cancel()

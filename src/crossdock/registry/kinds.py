@@ -165,6 +165,7 @@ class Kinds(Struct, frozen=True):
 
     own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By name, values by theirs; ``like`` names a kind that has the others, by default the table's own."""
+    place: str = ""  # the inventory's file, for messages
 
     def names(self) -> list[str]:
         """All kinds, the inventory's first: they are tried in this order."""
@@ -172,6 +173,14 @@ class Kinds(Struct, frozen=True):
 
     def named(self, name: str, values: Mapping[str, Any] | None = None) -> Kind:
         """The kind; `values` replace its own. Raises `InvalidOption` for an unknown name or value."""
+        try:
+            return self._named(name, values)
+        except InvalidOption as error:
+            if not self.place:
+                raise
+            raise InvalidOption(f"{self.place}: {error}", advice=error.advice) from None
+
+    def _named(self, name: str, values: Mapping[str, Any] | None) -> Kind:
         known, given = self._values(name, set())
         given = {**given, **(values or {})}
         if given.keys() & {"upload.chunk", "upload.max_chunk"}:
@@ -233,7 +242,7 @@ class Kinds(Struct, frozen=True):
         if own is None and row is None:
             known = ", ".join(self.names())
             raise InvalidOption(f"there is no kind of registry {name!r}; known are {known}")
-        if name in seen:
+        if name in seen or (row is None and (own or {}).get("like") == name):
             raise InvalidOption(f"kind {name} is like itself")
         own = own or {}
         like = own.get("like") or (row.like if row is not None else "")

@@ -313,7 +313,9 @@ class Places:
                 on_retry=_retried,
                 on_warning=self._warn,
                 limits=self.limits,
-                kinds=Kinds(getattr(options.registries, "kinds", {})),
+                kinds=Kinds(
+                    getattr(options.registries, "kinds", {}), getattr(options.registries, "place", "")
+                ),
                 facts=self._facts,
             )
         return self._context

@@ -13,6 +13,7 @@ from crossdock.cli.flags import add_inventory, add_output
 from crossdock.cli.parser import Parser
 from crossdock.cli.streams import print_json, print_result
 from crossdock.cli.values import folder_path
+from crossdock.errors import InvalidOption
 from crossdock.options import default_state_folder
 from crossdock.units import count
 
@@ -54,6 +55,8 @@ def run(namespace: argparse.Namespace) -> int:
         return ExitCode.DONE
     inventory = open_inventory(namespace.inventory, os.environ) or Inventory()
     if namespace.host is None:
+        if namespace.forget:
+            raise InvalidOption("--forget needs the HOST of one registry")
         document = all_known(inventory, namespace.folder)
         lines = list(_lines_of_all(document))
         learned = count(len(document["registries"]), "registry", "registries")
