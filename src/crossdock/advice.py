@@ -120,6 +120,7 @@ LIBRARY: Mapping[str, str] = {
     "retry-or-report-copy": (
         "nothing was tagged; try again, and if it persists report it to the registry's operator"
     ),
+    "recreate-source": "fetch or write that archive or layout again",
     "retry-copy": "try again: blobs that have arrived are not copied again",
     "check-name": "check repository and tag",
     "check-repository": "check the repository's name",
@@ -166,11 +167,14 @@ def usual_kind(usual: str, operation: str, side: str, reference: str, *, names_s
 
     Advice for operations that move no content does not mention tags and bytes.
     """
+    is_local = bool(reference) and not registry_in(reference)
+    if is_local and side == "source" and usual in ("report", "retry-or-report"):
+        return "recreate-source"
     if usual in _OF_COPIES:
         return f"{usual}-copy" if names_side and not operation.startswith(_READS) else usual
     if usual != "check-name":
         return usual
-    if reference and not registry_in(reference):
+    if is_local:
         return ""  # the message lists the layout's tags
     if side == "target":
         return "check-repository-or-create"

@@ -279,13 +279,18 @@ def test_a_cancelled_copy_does_not_wait_for_a_pipe(tmp_path: Path) -> None:
             [*words, f"oci:{tmp_path / 'large'}:v1", "oci-archive:-:v1"],
             {"stdin": subprocess.DEVNULL, "stdout": writing},
         ),
+        "named pipe": (
+            [*words, f"oci-archive:{tmp_path / 'pipe'}", f"oci:{tmp_path / 'copy'}:v1"],
+            {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL},
+        ),
     }
+    os.mkfifo(tmp_path / "pipe")
     for name, (argv, streams) in waits_for.items():
         with subprocess.Popen(argv, stderr=subprocess.PIPE, **streams) as process:
             if name == "stdout":
                 wait_until(lambda: select.select([reading], [], [], 0)[0] != [], "the first bytes")
             else:
-                wait_until(partial(has_deleted_file, process.pid), "the file that keeps stdin")
+                wait_until(partial(has_deleted_file, process.pid), f"the file that keeps the {name}")
             process.send_signal(signal.SIGINT)
             assert process.wait(30) == CANCELLED
     os.close(reading)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import msgspec
 
@@ -73,6 +73,8 @@ class DockerArchive:
         self._images = self._read_list()
         self._limits = Limits()
         self._made: dict[int, Descriptor] = {}
+        self._descriptors: dict[Digest, Descriptor] = {}  # of those
+        self._by_name: dict[str, list[int]] | None = None  # positions
         self._by_config: dict[Digest, list[Digest]] | None = None  # manifests of the layout in it
         self._manifests: dict[Digest, bytes] = {}
         self._blobs: dict[Digest, Member] = {}
@@ -146,7 +148,7 @@ class DockerArchive:
             found = list(range(len(self._images)))
             problem = f"{self._data.path} holds {len(found)} images and none was named"
         else:
-            found = list(self._named(whole_name(reference)))
+            found = self._positions().get(whole_name(reference), [])
             problem = f"{reference} in {self._data.path} means several images"
         if not found:
             raise NotFound(f"no image {reference} in {self._data.path}; {self._list()}")
@@ -157,10 +159,14 @@ class DockerArchive:
             )
         return self._image(found[0])
 
-    def _named(self, wanted: str) -> Iterator[int]:
-        for at, image in enumerate(self._images):
-            if any(_whole(name) == wanted for name in image.names or ()):
-                yield at
+    def _positions(self) -> dict[str, list[int]]:
+        """The positions of the images by their whole names."""
+        if self._by_name is None:
+            self._by_name = {}
+            for at, image in enumerate(self._images):
+                for name in dict.fromkeys(map(_whole, image.names or ())):
+                    self._by_name.setdefault(name, []).append(at)
+        return self._by_name
 
     def _list(self) -> str:
         words = []
@@ -173,10 +179,9 @@ class DockerArchive:
             if digest in self._manifests:
                 break
             self._image(at)
-        for descriptor in self._made.values():
-            if descriptor.digest == digest:
-                return descriptor
-        raise NotFound(f"no manifest {digest} in {self._data.path}")
+        if digest not in self._descriptors:
+            raise NotFound(f"no manifest {digest} in {self._data.path}")
+        return self._descriptors[digest]
 
     def _image(self, at: int) -> Descriptor:
         """The manifest of the image at a position of the list."""
@@ -185,7 +190,7 @@ class DockerArchive:
             descriptor, data, blobs = self._stored(image) or self._make(image)
             self._manifests[descriptor.digest] = data
             self._blobs |= blobs
-            self._made[at] = descriptor
+            self._made[at] = self._descriptors[descriptor.digest] = descriptor
         return self._made[at]
 
     def _stored(self, image: _Image) -> tuple[Descriptor, bytes, dict[Digest, Member]] | None:

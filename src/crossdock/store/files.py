@@ -55,12 +55,12 @@ def explain(operation: str, path: Path, error: OSError) -> StoreError:
     return failed
 
 
+RECREATE = Advice("recreate-archive", "fetch or write the archive again")
+
+
 def damaged(path: Path, reason: str) -> ContentError:
     """The error for an archive that cannot be understood."""
-    return ContentError(
-        f"{path} is damaged: {reason}",
-        advice=Advice("recreate-archive", "fetch or write the archive again"),
-    )
+    return ContentError(f"{path} is damaged: {reason}", advice=RECREATE)
 
 
 def read_file(folder: Folder, name: str, limit: int) -> bytes:

@@ -10,6 +10,7 @@ from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.options import CopyOptions
 from crossdock.store.archivetarget import LEFT_OUT, ArchiveTarget, path_of
+from crossdock.store.files import RECREATE
 from crossdock.store.indexed import IndexedSource
 from crossdock.store.indexfile import INDEX_LIMIT, LAYOUT_LIMIT, Entry, check_version, decode, entries_of
 from crossdock.store.tarblob import TarBlob
@@ -86,9 +87,7 @@ def read_index(tar: TarIndex) -> list[Entry]:
         index = Path(path, "index.json")
         return entries_of(decode(index, tar.read("index.json", INDEX_LIMIT)), index)
     except ContentError as error:
-        raise error.replace(
-            advice=Advice("recreate-archive", "fetch or write the archive again")
-        ) from error.__cause__
+        raise error.replace(advice=RECREATE) from error.__cause__
 
 
 def open_archive(

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from crossdock.errors import ContentError, LimitExceeded, NotFound
 from crossdock.oci.text import quote
-from crossdock.store.files import damaged
+from crossdock.store.files import RECREATE, damaged
 from crossdock.store.parts import BLOCK
 from crossdock.store.tarbytes import AnyBytes, open_bytes
 
@@ -75,7 +75,7 @@ class TarIndex:
     @property
     def cut_short(self) -> str:
         """A supplement to messages about something missing: whether the archive seems to be cut."""
-        return "" if self.has_end else ", which has no end mark: it was probably cut"
+        return "" if self.has_end else " (it has no end mark: it was probably cut)"
 
     # -- headers -----------------------------------------------------------------------------------------
 
@@ -86,7 +86,7 @@ class TarIndex:
             at += BLOCK
             headers += 1
             if headers > MOST_HEADERS:
-                raise LimitExceeded(f"{self.data.path} has more than {MOST_HEADERS} members")
+                raise LimitExceeded(f"{self.data.path} has more than {MOST_HEADERS} members", advice=RECREATE)
             stop = at + (header.size if header.type not in _WITHOUT_DATA else 0)
             if header.type in (_LONG_NAME, _LONG_LINK, tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE):
                 text = self._extension(header, at)
@@ -130,7 +130,8 @@ class TarIndex:
         """The data of a header that describes the next member."""
         if not 0 <= header.size <= LONGEST_HEADER:
             raise LimitExceeded(
-                f"a header in {self.data.path} has {header.size} bytes, more than {LONGEST_HEADER}"
+                f"a header in {self.data.path} has {header.size} bytes, more than {LONGEST_HEADER}",
+                advice=RECREATE,
             )
         self._check_end("a header", at, at + header.size)
         return self.data.pread(header.size, at)
@@ -186,7 +187,8 @@ class TarIndex:
             what = "the path" if path == member else f"the link {quote(member)}"
             raise ContentError(
                 f"{self.data.path} cannot be read: {what} {'to ' if path != member else ''}{quote(path)} "
-                "leads out of the archive"
+                "leads out of the archive",
+                advice=RECREATE,
             )
         return plain
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from crossdock import CopyError, copy, inspect, list_tags
-from crossdock.errors import LimitExceeded
+from crossdock.errors import LimitExceeded, StoreError
 from crossdock.imagebuilder import Content, ImageBuilder, sample_index
 from crossdock.store import tarbytes
 from crossdock.store.tarbytes import GzipBytes, open_bytes
@@ -270,6 +270,11 @@ def test_long_names_sizes_and_links_are_understood(tmp_path: Path) -> None:
         index = TarIndex(open_bytes(str(path)))
         assert index.read(long, 10) == index.read("short", 10) == b"abc"
         assert index.has_end
+
+
+def test_a_device_is_no_archive() -> None:
+    with pytest.raises(StoreError, match="/dev/zero is a device"):
+        open_bytes("/dev/zero")
 
 
 def test_a_header_that_claims_gigabytes_is_refused(tmp_path: Path) -> None:
