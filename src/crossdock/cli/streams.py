@@ -140,14 +140,18 @@ def warn(message: str) -> None:
 def _stdout() -> Iterator[None]:
     global _stdout_failure
     failure, _stdout_failure = _stdout_failure, None
+    if failure is not None:
+        _give_up(failure)
     try:
-        if failure is not None:
-            raise failure
         yield
-    except BrokenPipeError:
-        _silence_stdout()
     except OSError as error:
-        _silence_stdout()
+        _give_up(error)
+
+
+def _give_up(error: OSError) -> None:
+    """Print nothing more to stdout. Raises `OutputFailed`, unless its reader has gone."""
+    _silence_stdout()
+    if not isinstance(error, BrokenPipeError):
         raise OutputFailed(f"cannot write to stdout: {error.strerror}") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import subprocess
@@ -13,7 +14,8 @@ from typing import Any
 import pytest
 
 from crossdock.cli.exits import ExitCode, UsageError
-from crossdock.cli.streams import LineWriter, parse_json, print_result, read_credentials
+from crossdock.cli.streams import LineWriter, ResultWriter, parse_json, print_result, read_credentials
+from crossdock.errors import OutputFailed
 from crossdock.imagebuilder import ImageBuilder
 from crossdock.options import Credentials
 
@@ -153,3 +155,26 @@ def test_a_line_that_the_encoding_lacks_is_escaped() -> None:
 def test_numbers_that_python_refuses_for_their_length_are_shown_as_text() -> None:
     digits = "1" * 5000
     assert parse_json(f'{{"a": {digits}, "b": -12}}'.encode()) == {"a": digits, "b": -12}
+
+
+@pytest.mark.parametrize("code", [errno.EPIPE, errno.ENOSPC])
+def test_results_that_cannot_be_written_are_told_of_by_the_next_print(
+    monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    class Broken(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("sys.stdout", Broken())
+    monkeypatch.setattr(
+        "crossdock.cli.streams._silence_stdout", lambda: setattr(sys, "stdout", io.StringIO())
+    )
+    writer = ResultWriter()
+    writer.offer("copied a -> b")
+    writer.finish()
+    if code == errno.EPIPE:
+        print_result("copied 1 of 1")
+    else:
+        with pytest.raises(OutputFailed, match="No space left"):
+            print_result("copied 1 of 1")
+        print_result("told once")
