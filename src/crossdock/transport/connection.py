@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from crossdock.errors import InvalidInput, ProtocolError, ReadFailed, TimedOut, TransportError, WriteFailed
 from crossdock.redact import redact_text
+from crossdock.transport.outgoing import Outgoing
 from crossdock.transport.response import DONE, FULL, HEAD, MORE, UNASKED, Event, Response
 from crossdock.transport.state import State, left_over, silent, unacknowledged
 from crossdock.transport.watchdog import Pace, Watchdog
@@ -32,11 +33,6 @@ if TYPE_CHECKING:
 
 _E = TypeVar("_E", bound=TransportError)
 
-JOINED = 64 * 1024
-"""Bytes of a body that leave in one piece with the head; copying them costs less than another packet."""
-# Bytes given to the loop at once. asyncio before 3.12 copies what the kernel does not accept at once, so this
-# bounds the copy; uvloop keeps a reference, and one call per MiB costs nothing.
-WRITE_PIECE = 1 << 20
 EARLY_RESPONSE_GRACE = 2.0  # seconds for the rest of a response that starts before the request is complete
 
 
@@ -71,20 +67,16 @@ class Connection(asyncio.BufferedProtocol):
         self._error: Exception | None = None  # what broke the exchange
         self._cause: Exception | None = None  # what ended the connection, as the loop reported it
         self._response = Response()
+        self._out = Outgoing()
         self._held = False
         self._eof = False  # the peer closed its side cleanly (over TLS: by close_notify)
         self._write_blocked = False  # the loop holds bytes that the kernel has not accepted
         self._pace = Pace(0.0, options.timeout, options.low_speed)
-        self._reset("", "", None)
+        self._reset("", "")
 
-    def _reset(self, method: str, url: Url | str, content_length: int | None) -> None:
+    def _reset(self, method: str, url: Url | str) -> None:
         self._method = method
         self._url = url
-        self._body_size = self._unsent = content_length or 0  # `_unsent`: not yet given to `write`
-        self._head = b""  # of a request with a body: it leaves with the first of it
-        self._out: memoryview | None = None  # given to `write`, not yet to the loop
-        self._draining = False  # the kernel does not have all of a write yet
-        self._drained_at = (0, 0.0)  # bytes waiting, and the time since which that number is unchanged
         self._receiving = False  # the response has a sink and is not done
         self.responded_early = False  # the response's head came before the request's body was complete
 
@@ -105,7 +97,7 @@ class Connection(asyncio.BufferedProtocol):
     def waits_here(self) -> bool:
         """The peer waits for this process: for more of the request's body, or for room for the response's."""
         if self.state is State.SENDING:
-            return self._unsent > 0 and not self._draining and not self.responded_early
+            return self._out.unsent > 0 and not self._out.is_draining and not self.responded_early
         return self._receiving and self._held
 
     # -- called by the loop --------------------------------------------------------------------------------
@@ -168,7 +160,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def begin(self, method: str, url: Url | str, head: bytes, content_length: int | None) -> None:
         """Send a request's head, possibly with a small body. `content_length`: bytes still to be written."""
-        self._reset(method, url, content_length)
+        self._reset(method, url)
+        self._out.begin(content_length or 0, head)
         if self.state is State.CLOSED:
             self._error = self._failure(ReadFailed, "the connection was closed before the request was sent")
             return
@@ -176,35 +169,27 @@ class Connection(asyncio.BufferedProtocol):
         self.exchanges += 1
         self.state = State.SENDING if content_length else State.HEAD
         self._watchdog.add(self)
-        if content_length:
-            self._head = head
-        else:
+        if not content_length:
             self._send(memoryview(head))
 
     async def write(self, data: memoryview) -> None:
         """Send body bytes; returns when `data` may be reused, early when the peer has responded."""
-        if len(data) > self._unsent:
-            raise InvalidInput(f"{len(data)} body bytes given where {self._unsent} are left of the request")
+        out = self._out
+        out.check(len(data))
         if self._response.head is not None:
             return
         if self._error is not None:
             raise self._error
-        self._unsent -= len(data)
-        head, self._head = self._head, b""
-        if head and len(data) <= JOINED:
-            data = memoryview(head + data)  # one system call, and one packet that wakes the peer
-        elif head:
-            self._send(memoryview(head))
-        self._out = data
-        self._draining = True
+        if (head := out.give(data)) is not None:
+            self._send(head)
         self._pump()
-        if self._draining:
-            self._drained_at = (-1, self._loop.time())
+        if out.is_draining:
+            out.watch(self._loop.time())
             try:
                 await self._wait(self._check_write)  # network
             finally:
-                self._out = None
-                if self._draining:  # rule 3
+                out.drop()
+                if out.is_draining:  # rule 3
                     self._drop(None)
                     await self.gone()
 
@@ -213,8 +198,8 @@ class Connection(asyncio.BufferedProtocol):
         if self._response.head is None:
             if self._error is not None:
                 raise self._error
-            if self._unsent:
-                raise InvalidInput(f"{self._unsent} bytes of the request's body were not written")
+            if self._out.unsent:
+                raise InvalidInput(f"{self._out.unsent} bytes of the request's body were not written")
             self._deadline = self._loop.time() + timeout
             await self._wait(lambda now: self._check_head(now, timeout, phase))  # network
         assert self._response.head is not None
@@ -298,13 +283,12 @@ class Connection(asyncio.BufferedProtocol):
             self._wake()
             return
         self.responded_early = True  # the peer does not need the rest of the request (U12)
-        if not self._draining:
+        if not self._out.is_draining:
             return
         # Releasing the request's memory closes the connection, so the whole response is read first.
         if self._response.complete or self._held:
             self._wake()
-        elif self._check is not None and self._out is not None:
-            self._out = None
+        elif self._check is not None and self._out.drop():
             self._deadline = self._loop.time() + EARLY_RESPONSE_GRACE
             self._check = self._check_grace
 
@@ -356,15 +340,14 @@ class Connection(asyncio.BufferedProtocol):
     def _pump(self) -> None:
         """Give pieces to the loop until it blocks; note when the kernel has everything."""
         assert self._transport is not None
-        while self._draining and not self._write_blocked and not self._transport.is_closing():
-            if not self._out:
-                self._out = None
-                self._draining = False
-                if not self._unsent and self.state is State.SENDING:
+        out = self._out
+        while out.is_draining and not self._write_blocked and not self._transport.is_closing():
+            piece = out.take()
+            if piece is None:
+                if not out.unsent and self.state is State.SENDING:
                     self.state = State.HEAD
                 self._wake()
                 return
-            piece, self._out = self._out[:WRITE_PIECE], self._out[WRITE_PIECE:]
             self.moved += len(piece)
             self._send(piece)
 
@@ -414,11 +397,9 @@ class Connection(asyncio.BufferedProtocol):
     def _break(self, error: Exception) -> None:
         """The exchange failed."""
         if isinstance(error, TransportError) and self._method and not error.method:
-            details = {"advice": error.advice, "retryable": error.retryable}
-            bare, error = (
-                error,
-                self._failure(type(error), f"{redact_text(str(error))}{self._how()}", **details),
-            )
+            bare, why = error, f": {self._cause}" if str(self._cause or "") else ""
+            what = f"{redact_text(str(bare))}{why}"
+            error = self._failure(type(bare), what, advice=bare.advice, retryable=bare.retryable)
             error.__cause__ = bare.__cause__ or self._cause
         if self._error is None:
             self._error = error
@@ -445,21 +426,17 @@ class Connection(asyncio.BufferedProtocol):
 
     def _no_response(self) -> TransportError:
         if self.state is State.SENDING:
-            sent = self._body_size - self._unsent
-            return WriteFailed(f"the connection broke with at most {sent} of {self._body_size} bytes sent")
+            size, sent = self._out.size, self._out.size - self._out.unsent
+            return WriteFailed(f"the connection broke with at most {sent} of {size} bytes sent")
         where = "in the head of the response" if self._response.began else "before a response"
         return ReadFailed(f"the connection was closed {where}")
-
-    def _how(self) -> str:
-        return f": {self._cause}" if self._cause is not None and str(self._cause) else ""
 
     def _failure(self, kind: type[_E], what: str, **details: Any) -> _E:
         url = str(self._url)
         return kind(f"{self._method} {url}: {what}", method=self._method, url=url, **details)
 
     def _salvage(self) -> None:
-        """Read the bytes that the kernel still holds: a response that arrived before our write met a
-        reset."""
+        """Read what the kernel still holds: a response that arrived before our write met a reset."""
         while self.state is not State.CLOSED and not self._held:
             if not (count := left_over(self._sock, self.get_buffer(-1))):
                 return
@@ -510,12 +487,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def _check_write(self, now: float) -> None:
         assert self._transport is not None
-        self._check_taken(now, self._transport.get_write_buffer_size() + len(self._out or b""))
+        self._check_taken(now, self._transport.get_write_buffer_size())
 
-    def _check_taken(self, now: float, waiting: int) -> None:
-        if waiting != self._drained_at[0]:
-            self._drained_at = (waiting, now)
-        elif now - self._drained_at[1] >= self._options.timeout:
+    def _check_taken(self, now: float, beyond: int) -> None:
+        waiting = self._out.stuck(now, beyond, self._options.timeout)
+        if waiting is not None:
             what = f"the peer accepted nothing for {self._options.timeout:g} s, {waiting} bytes waiting"
             self._break(self._failure(TimedOut, what, phase="write"))
 
