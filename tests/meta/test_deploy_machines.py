@@ -91,12 +91,16 @@ def test_the_workflow(here: Path) -> None:
     jobs = workflow["jobs"]
     shards = jobs["shard"]["strategy"]["matrix"]["shard"]
     assert shards == list(range(len(shards)))
-    [text] = [step["run"] for step in jobs["shard"]["steps"] if "--shard" in step.get("run", "")]
+    [step] = [each for each in jobs["shard"]["steps"] if "--shard" in each.get("run", "")]
     for number in shards:
         values = {"strategy.job-index": number, "strategy.job-total": len(shards), "matrix.shard": number}
-        words = arguments(
-            re.sub(r"\$\{\{ (.*?) \}\}", lambda match, known=values: str(known[match[1]]), text)
-        )
+        known = {
+            f"${name}": re.sub(r"\$\{\{ (.*?) \}\}", lambda match, of=values: str(of.get(match[1])), text)
+            for name, text in step["env"].items()
+        }
+        words = [
+            re.sub(r"\$[A-Z]+", lambda match, of=known: of[match[0]], word) for word in arguments(step["run"])
+        ]
         found = parsed(words, here)
         assert (str(found.shard), str(found.report)) == (f"{number}/{len(shards)}", f"{number}.json")
     [text] = [step["run"] for step in jobs["report"]["steps"] if "run" in step]
