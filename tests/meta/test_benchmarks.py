@@ -146,3 +146,7 @@ def test_no_text_of_a_picture_is_beyond_its_edge() -> None:
             assert left >= 0, (picture.name, words)
             assert left + letters <= float(size[1]), (picture.name, words)
             assert y < float(size[2]), (picture.name, words)
+
+
+def test_a_kernel_that_takes_longer_than_its_twin_is_explained() -> None:
+    assert annex.UNEXPLAINED not in report.ANNEX.read_text()
