@@ -277,6 +277,14 @@ def test_helm_lints_the_chart(case: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_names_have_room_for_what_follows(tmp_path: Path) -> None:
+    (tmp_path / "values.json").write_text(json.dumps(CASES["chart-nightly"]))
+    done = helm("template", "a" * 53, CHART, "--values", tmp_path / "values.json")
+    names = {(each["kind"], each["metadata"]["name"]) for each in yaml.safe_load_all(done.stdout) if each}
+    assert max(len(name) for kind, name in names if kind == "CronJob") == 52
+    assert max(len(name) for _, name in names) <= 63
+
+
 def test_the_chart_refuses_a_value_that_it_does_not_know(tmp_path: Path) -> None:
     done = helm("template", "crossdock", CHART, "--set", "migration.shard=4")
     assert done.returncode != 0

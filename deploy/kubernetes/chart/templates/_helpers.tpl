@@ -1,6 +1,7 @@
-{{/* The name of what belongs to the release. */}}
+{{/* The name of what belongs to the release; with "-migration", a CronJob may have 52 characters. */}}
 {{- define "crossdock.name" -}}
-{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name }}{{ else }}{{ .Release.Name }}-{{ .Chart.Name }}{{ end }}
+{{- $name := ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name) (contains .Chart.Name .Release.Name) }}
+{{- $name | trunc 42 | trimSuffix "-" }}
 {{- end }}
 
 {{/* What selects the pods of a component: (list $ "service"). */}}
