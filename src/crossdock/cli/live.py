@@ -2,8 +2,12 @@
 
 The cursor rests on the picture's first line. When a window is made narrower, terminals wrap the lines that
 are there and keep the cursor with the text that it is on. So what is below it is erased, however many rows it
-takes now, and the picture is drawn again. Libraries (rich 15) leave the cursor below and go up by the lines
-that they wrote, and leave wrapped ones behind.
+takes now, and the picture is drawn again. Lines are cut at the last column, as the window may already be
+narrower than the terminal says (tmux tells it up to 0.25 s later). Libraries (rich 15) leave the cursor below
+and go up by the lines that they wrote, and leave wrapped ones behind.
+
+What a terminal moves to its scrollback while it wraps cannot be erased: tmux does that with the top of a
+picture that has empty rows below it.
 """
 
 from __future__ import annotations
@@ -32,8 +36,10 @@ _WINDOW_S = 8.0  # a rate over fewer seconds jumps, over more it hides a stall
 _SAMPLE_S = 0.25
 _STILL_S = 2.0  # then a blob waits
 _HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
-_ERASE = "\r\x1b[J"  # from the cursor to the end of the screen
-_END_OF_LINE = "\x1b[K"
+_LINE, _END_OF_SCREEN = "\x1b[2K", "\x1b[J"  # what is erased: that it was wrapped is forgotten too
+_CUT, _WRAP = "\x1b[?7l", "\x1b[?7h"  # lines at the last column
+# Never from the top left corner: tmux takes that for a cleared screen, and keeps what was on it.
+_ERASE = f"\r{_LINE}\n\r{_END_OF_SCREEN}\x1b[A"
 _BOLD, _PLAIN = "\x1b[1m", "\x1b[m"
 
 
@@ -51,7 +57,6 @@ class LiveDisplay:
         self._results = results
         self._has_results = results is not None and _is_same(results.stream, stream)
         self._above: deque[str] = deque(maxlen=_KEPT_RESULTS if self._has_results else _KEPT_NOTICES)
-        self._size = (0, 0)  # of the window when it was drawn on last
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="crossdock-live", daemon=True)
         self._thread.start()
@@ -84,7 +89,7 @@ class LiveDisplay:
             # waits for a terminal that was stopped (Ctrl-S).
             descriptor = self._stream.fileno()
             if select.select([], [descriptor], [], 0)[1]:
-                os.write(descriptor, (_ERASE + _SHOW_CURSOR).encode())
+                os.write(descriptor, (_WRAP + _ERASE + _SHOW_CURSOR).encode())
         except (OSError, ValueError):
             pass
 
@@ -108,30 +113,23 @@ class LiveDisplay:
             self._write(_HIDE_CURSOR)
             while not self._stop.wait(_FRAME_S):
                 self._draw()
-            self._write(_ERASE + self._taken() + _SHOW_CURSOR)
+            self._write(f"\r{self._taken()}{_ERASE}{_SHOW_CURSOR}")
         except (OSError, ValueError):
             return
 
     def _draw(self) -> None:
-        above = self._taken()
-        size = self._window()
-        # A line that wraps would be more rows than are counted.
-        drawn = [line[: size[0] - 1] for line in self.lines(*size)]
-        if above or size != self._size:
-            start, ends = _ERASE + above, ""
-        else:
-            start, ends = "\r", _END_OF_LINE  # writing over it does not flicker
-        self._size = size
+        columns, lines = self._window()
+        drawn = [line[: columns - 1] for line in self.lines(columns, lines)]
         drawn[-1] = f"{_BOLD}{drawn[-1]}{_PLAIN}"
+        body = _CUT + "\r\n".join(f"{_LINE}{line}" for line in drawn) + _END_OF_SCREEN + _WRAP
         back = f"\x1b[{len(drawn) - 1}A" if len(drawn) > 1 else ""
-        body = f"{ends}\r\n".join(drawn)
-        self._write(f"{start}{body}{ends}{'' if above else chr(27) + '[J'}\r{back}")
+        self._write(f"\r{self._taken()}{body}\r{back}")
 
     def _taken(self) -> str:
         """What is to be printed above the picture, and stays."""
         found = []
         while self._above:
-            found.append(self._above.popleft().replace("\n", "\r\n") + "\r\n")
+            found += [f"{_LINE}{line}{_END_OF_SCREEN}\r\n" for line in self._above.popleft().split("\n")]
         return "".join(found)
 
     def _window(self) -> tuple[int, int]:

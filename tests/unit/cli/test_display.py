@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterable
 
 import pytest
@@ -213,6 +214,11 @@ def test_auto_is_live_on_a_terminal_and_plain_elsewhere(monkeypatch: pytest.Monk
     assert type(none) is NoDisplay
 
 
+def printed(stream: io.StringIO) -> str:
+    """What was written, without the terminal's controls."""
+    return re.sub(r"\x1b\[[?0-9]*[A-Za-z]", "", stream.getvalue())
+
+
 def test_live_draws_large_blobs_sums_small_ones_and_prints_news_above(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -229,7 +235,7 @@ def test_live_draws_large_blobs_sums_small_ones_and_prints_news_above(
     assert len([line for line in lines if "layer" in line]) == 11
     assert lines[-2] == "and 20 more"
     assert lines[-1].startswith("48% 15.0/31.0 MiB ")
-    assert "look here\r\n" in stream.getvalue()
+    assert "warning: look here\r\n" in printed(stream)
     assert stream.getvalue().count("\x1b[?25l") == stream.getvalue().count("\x1b[?25h") == 1
 
 
@@ -331,8 +337,7 @@ def test_the_live_picture_of_many_shows_totals_and_prints_failures() -> None:
     display = LiveDisplay(tally, stream)
     display(FAILED, 1)
     display.close()
-    text = stream.getvalue()
-    assert "crossdock: h1/s:1 -> h2/s:1: no such tag\r\n  check the tag\r\n" in text
+    assert "crossdock: h1/s:1 -> h2/s:1: no such tag\r\n  check the tag\r\n" in printed(stream)
     title, first, second, total = (" ".join(line.split()) for line in display.lines(120, 40))
     assert title == "0 of 3 copies done, 2 under way"
     assert first == "h2/r:1 layer aaaaaaaaaaaa [==== ] 40% 4.0/10.0 MiB waits"
