@@ -45,6 +45,8 @@ _SCHEMA1 = "Docker's old image format, schema 1, cannot be copied: registries no
 Kind = Literal["image", "index", "artifact"]
 
 LARGE = 100_000  # bytes from which a document is parsed in a thread, and what came of it is kept
+SMALL = 16_000  # bytes of an image's manifest, usually; each is read before its blobs and at its push
+SMALL_KEPT = 64
 LARGE_KEPT = 4  # an image's own index, for some copies at once; each is read at several steps of a copy
 
 _KINDS: dict[str, Kind] = {
@@ -129,12 +131,13 @@ _DECODER = msgspec.json.Decoder(_ManifestJson, dec_hook=decode_hook)
 def parse_manifest(data: bytes, media_type: str | None = None, limits: Limits | None = None) -> Manifest:
     """The manifest in `data`. `media_type` is what the answer's Content-Type or the parent's descriptor says.
 
-    A large one, which a hostile peer can make slow to parse, is parsed once for several calls in a row.
+    A small one, and a large one, which a hostile peer can make slow to parse, are parsed once for several
+    calls in a row.
 
     Raises `InvalidManifest` when it is no manifest, of an ambiguous kind, of Docker's schema 1 or breaks its
     specification, and `LimitExceeded` over `limits`.
     """
-    parse = _parse if len(data) <= LARGE else _parse_once
+    parse = _parse_small if len(data) <= SMALL else _parse if len(data) <= LARGE else _parse_large
     return parse(data, media_type, limits or Limits())
 
 
@@ -174,7 +177,8 @@ def _parse(data: bytes, media_type: str | None, limits: Limits) -> Manifest:
     return manifest
 
 
-_parse_once = lru_cache(maxsize=LARGE_KEPT)(_parse)
+_parse_small = lru_cache(maxsize=SMALL_KEPT)(_parse)
+_parse_large = lru_cache(maxsize=LARGE_KEPT)(_parse)
 
 
 def _one(wire: DescriptorJson | None) -> Descriptor | None:

@@ -81,7 +81,7 @@ async def test_a_large_document_is_parsed_once_and_aside(monkeypatch: pytest.Mon
         return decode(*words, **more)
 
     monkeypatch.setattr(json, "loads", noted)
-    module._parse_once.cache_clear()
+    module._parse_large.cache_clear()
     data = document(json.dumps("x" * LARGE))
     first = await read_manifest(data, INDEX)
     assert await read_manifest(bytes(bytearray(data)), INDEX) == first
