@@ -41,8 +41,8 @@ def test_github(world: World, folder: Path) -> None:
     steps = yaml.safe_load(PAGE["images.yaml"])["jobs"]["copy"]["steps"]
     [step] = [each for each in steps if each["uses"].startswith("crossdock/crossdock@")]
     contexts = {"github.actor": "bot", "secrets.GITHUB_TOKEN": PASSWORD}
-    made = github_steps(step["with"], contexts)
-    assert run_steps(made, world.environment(folder), folder) == ["THE-ACTION"]
+    made = github_steps({**step["with"], "extras": "aws,google"}, contexts)
+    assert run_steps(made, world.environment(folder), folder) == ["THE-ACTION[aws,google]"]
     assert copied(folder) == ["ghcr.io/acme/library/alpine:3", "ghcr.io/acme/library/nginx:1.27"]
 
 
