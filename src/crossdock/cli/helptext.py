@@ -75,8 +75,19 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
                 break_long_words=False,
                 break_on_hyphens=False,
             )
-            for line in text.splitlines()
+            for line in _paragraphs(text)
         )
+
+
+def _paragraphs(text: str) -> list[str]:
+    """The lines of the text; those that begin with a letter continue a line that does too."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        if lines and lines[-1][:1].strip() and line[:1].strip() and not lines[-1].endswith(":"):
+            lines[-1] += f" {line}"
+        else:
+            lines.append(line)
+    return lines
 
 
 def _depth(line: str) -> int:
