@@ -17,14 +17,16 @@ from crossdock.protocol.redirect import is_loopback
 
 CONNECT_S = 5.0
 SILENCE_S = 30.0
-_QUIET = {
+_LOCAL = {
+    # The server has Dask's modules once for all workers, which then start in a tenth of the time.
+    "distributed.worker.multiprocessing-method": "forkserver",
+    # A hundred times a second Dask would look at their stacks, for a dashboard that they do not have.
     "distributed.worker.profile.enabled": False,
     "distributed.worker.memory.monitor-interval": "1s",
     "distributed.admin.tick.interval": "500ms",
     "distributed.admin.system-monitor.interval": "5s",
 }
-"""What local workers do not need: Dask looks at their stacks 100 times a second, for a dashboard that they
-do not have, and each look stops the copies."""
+"""Dask's settings of workers that are processes of this machine."""
 
 
 class ClusterPlace(Struct, frozen=True, kw_only=True):
@@ -107,7 +109,7 @@ async def connected(place: ClusterPlace) -> AsyncIterator[tuple[Any, str]]:
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
         address, security = place.address, None
         if address is None:
-            stack.enter_context(dask.config.set(_QUIET))
+            stack.enter_context(dask.config.set(_LOCAL))
             # Without certificates anybody on this machine could send the workers code.
             security = distributed.Security.temporary()
             local = distributed.LocalCluster(
