@@ -179,7 +179,7 @@ def start_world(folder: Path, stack: ExitStack) -> World:
         ("az", f"#!{sys.executable}\n{_AZ % (PASSWORD, PASSWORD, names)}"),
         ("aws", f"#!/bin/sh\n{_AWS % PASSWORD}"),
         ("kubectl", f"#!{sys.executable}\n{_KUBECTL}"),
-        ("helm", f"#!/bin/sh\n{_HELM % (DOCS.parent / 'rivals' / 'helm')}"),
+        ("helm", f"#!/bin/sh\n{_HELM % (Path(sys.executable).parent / 'helm')}"),
     ):
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
