@@ -3,7 +3,8 @@
     python -m benchmarks.cluster [--size quick|full] [--part connections|images|scheduler|kills …]
 
 *connections*: a source that is capped per connection, two connections for each worker: four workers and one.
-*images*: small images between two `floor/registry.c`, with two workers and in one process.
+*images*: small images between two `floor/registry.c`, with two workers and in one process; and the CPU that
+each process of a cluster needs for an image.
 *scheduler*: the peak memory of a scheduler while jobs of 100,000 planned tags pass through it.
 *kills*: three workers, of which one is killed every ten seconds and replaced, while 2,000 images are copied.
 
@@ -17,6 +18,7 @@ import argparse
 import asyncio
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -30,7 +32,7 @@ from typing import Any
 from benchmarks.clients import CROSSDOCK
 from benchmarks.content import build
 from benchmarks.measure import build_floor, workspace
-from benchmarks.processes import SEARCH_PATH, Server, free_port, memory_of
+from benchmarks.processes import SEARCH_PATH, Server, cpu_of, free_port, memory_of
 from benchmarks.record import Record
 from benchmarks.scenarios import GiB, MiB, Workload
 from benchmarks.servers import source, target
@@ -134,17 +136,46 @@ def _environ(place: Path) -> dict[str, str]:
 
 
 def images(place: Path, size: str) -> dict[str, Any]:
-    """The gain of two workers over one process with small images."""
+    """The gain of two workers over one process with small images, and the CPU of each process."""
     repositories, tags = IMAGES[size]
+    count = repositories * tags
     seconds: dict[str, float] = {}
+    cpu_s: dict[str, float] = {}
+
+    def timed(name: str, *words: str) -> None:
+        with registry(place, "target", repositories, tags, 1000) as end:
+            _write_list(place, origin, end, repositories, tags)
+            before = _cpu_of_children()
+            seconds[name] = copy(place, *words)
+            cpu_s[name] = _cpu_of_children() - before
+            if look(end)["manifests"] != count:
+                raise RuntimeError(f"not whole: {look(end)}")
+
     with registry(place, "source", repositories, tags, 1000) as origin:
-        for name, words in (("one process", ()), ("two workers", ("--workers", "2"))):
-            with registry(place, "target", repositories, tags, 1000) as end:
-                _write_list(place, origin, end, repositories, tags)
-                seconds[name] = copy(place, *words)
-                if look(end)["manifests"] != repositories * tags:
-                    raise RuntimeError(f"not whole: {look(end)}")
-    return {"seconds": seconds, "ratio": seconds["one process"] / seconds["two workers"]}
+        timed("one process")
+        timed("two workers", "--workers", "2")
+        del cpu_s["two workers"]  # local workers are no children of the command
+        with dask(place) as (process, address), ExitStack() as stack:
+            pids = {"scheduler": [process.pid], "workers": list[int]()}
+            for number in (1, 2):
+                pids["workers"].append(stack.enter_context(worker(place, address)).pid)
+                _wait_for(place / "worker.log", _REGISTERED, number)
+            for name, some in pids.items():
+                cpu_s[name] = -sum(map(cpu_of, some))
+            timed("client", "--cluster", address)
+            for name, some in pids.items():
+                cpu_s[name] += sum(map(cpu_of, some))
+    return {
+        "seconds": seconds,
+        "ratio": seconds["one process"] / seconds["two workers"],
+        "cpu_ms_an_image": {name: 1000 * each / count for name, each in cpu_s.items()},
+    }
+
+
+def _cpu_of_children() -> float:
+    """Seconds of user and system time of the processes that were waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def registry(place: Path, role: str, repositories: int, tags: int, layer: int) -> Server:
