@@ -44,6 +44,7 @@ from crossdock.registry.http.retry import retry_after
 from crossdock.registry.kinds import Kind
 from crossdock.registry.memory import memory_of
 from crossdock.transport.base import Exchange, Headers, HttpClientInterface, Request
+from crossdock.transport.outgoing import JOINED
 from crossdock.url import Origin, Url
 
 if TYPE_CHECKING:
@@ -53,8 +54,6 @@ __all__ = ["NONE", "OnRetry", "RegistryClient", "Reply", "Scope"]
 
 REPLY_LIMIT = 4 * MiB  # bytes; the specification wants registries to accept manifests of this size
 TOKEN_REPLY_LIMIT = 1 * MiB
-JOINED = 64 * 1024
-"""Bytes of a body that leaves in one piece with its head; larger ones go by the kernel's pace."""
 
 OnRetry = Callable[[str, str], None]
 """Called with ``(operation, reason)`` before a request is sent again."""

@@ -11,9 +11,10 @@ import pytest
 from crossdock.errors import LimitExceeded, NotFound, ProtocolError, ReadFailed, TimedOut
 from crossdock.options import Credentials, NetworkOptions
 from crossdock.protocol.errorcode import MAX_BODY
-from crossdock.registry.client import JOINED, NONE, Scope
+from crossdock.registry.client import NONE, Scope
 from crossdock.registry.http.headers import HeaderView, case_insensitive
 from crossdock.transport import exchange
+from crossdock.transport.outgoing import JOINED
 from unit.registry.http.scripted import ClientUnderTest, ScriptedServer
 
 Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter, int], Awaitable[None]]
