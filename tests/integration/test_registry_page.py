@@ -27,7 +27,7 @@ async def test_repositories_and_their_manifests_are_shown(
         await browser.open(f"http://{registry.host}/")
         for width in (1280, 390):
             await browser.picture("registry", width)
-        await browser.run("document.querySelector('tbody a').click()")
+        await browser.click("tbody a")
         await browser.until("document.querySelector('.tags')?.innerText.includes('v1')")
         assert await browser.run("document.querySelector('h2').innerText") == long
         for width in (1280, 390):

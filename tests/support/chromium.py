@@ -70,6 +70,10 @@ class Browser:
                     pass  # the page is being replaced
                 await asyncio.sleep(0.05)
 
+    async def click(self, selector: str) -> None:
+        """Click an element, after this command: a page that is replaced answers none."""
+        await self.run(f"void setTimeout(() => document.querySelector({selector!r}).click())")
+
     async def open(self, url: str) -> None:
         """Load a page."""
         await self.run("document.documentElement.dataset.before = 'yes'")
@@ -78,6 +82,7 @@ class Browser:
 
     async def picture(self, name: str, width: int) -> None:
         """Keep a screenshot of the whole page at this width; nothing may extend beyond it."""
+        await self.until("document.readyState === 'complete'")  # with its style sheet
         await self.ask(
             "Emulation.setDeviceMetricsOverride",
             width=width,
