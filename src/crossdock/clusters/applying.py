@@ -206,8 +206,6 @@ class ClusterApply(ApplyRun):
         self._place = place
         self._cluster: Cluster | None = None
         self._watchers = Watchers(self.totals)
-        # What workers have done, which those that continue their jobs are told.
-        self._settled: dict[PairRepository, dict[str, str]] = {}
         self._whole: set[PairRepository] = set()
         self._seen: dict[PairRepository, Seen] = {}
         numbers = itertools.count()
@@ -249,7 +247,7 @@ class ClusterApply(ApplyRun):
             left = [each for each in chosen if not all((pair, each) in self._whole for pair in pairs)]
             names.append(left)
             for place in ((pair, name) for pair in pairs for name in left):
-                settled[place] = {**self._state.settled(*place), **self._settled.get(place, {})}
+                settled[place] = {**self._state.settled(*place), **job.settled.get(place, {})}
         if not any(names):
             return None
         only = planned = None
@@ -271,7 +269,7 @@ class ClusterApply(ApplyRun):
             self._state.note(*note)
             pair, repository, name, digest, outcome, *_ = note
             if outcome in SETTLED or (outcome == "failed" and name):  # not tried again in the same run
-                self._settled.setdefault((pair, repository), {})[name] = digest
+                job.settled.setdefault((pair, repository), {})[name] = digest
         for pair, name in news.whole:
             self._state.note_repository(pair, name)
         self._whole.update(news.whole)

@@ -136,7 +136,6 @@ class ClusterMirror(MirrorRun):
     def __init__(self, *given: Any, **options: Any) -> None:
         """As `MirrorRun`."""
         super().__init__(*given, **options)
-        self._settled: dict[TargetRepository, set[str]] = {}
         self._counted: set[str] = set()  # repositories whose tags were counted
 
     async def run(self, shared: Shared, watchers: Watchers) -> None:
@@ -157,15 +156,13 @@ class ClusterMirror(MirrorRun):
         for index in job.indices.values():  # of a worker that was lost
             self.window.end(index)
         job.indices.clear()
-        names = [name for _, name in job.keys]
-        places = [(target, name) for target in range(len(self.entry.targets)) for name in names]
-        settled = {place: frozenset(self._settled.get(place, ())) for place in places}
-        return MirrorUnit(self.entry, names, settled, self._fail_fast)
+        settled = {place: frozenset(names) for place, names in job.settled.items()}
+        return MirrorUnit(self.entry, [name for _, name in job.keys], settled, self._fail_fast)
 
     def take(self, job: Job, news: MirrorNews) -> bool:
         """Record the work that a worker reports as if it had been done here; whether the run continues."""
         for target, name, names in news.settled:
-            self._settled.setdefault((target, name), set()).update(names)
+            job.settled.setdefault((target, name), set()).update(names)
         for theirs, pair in news.pairs.items():
             if theirs >= 0 and theirs not in job.indices:
                 job.indices[theirs] = self.window.add(pair, 0)
