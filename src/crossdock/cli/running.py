@@ -54,6 +54,8 @@ def run_shown(
     A signal cancels it, and a second one calls `before_abort` and ends the process. With `debug` the
     traceback of each copy that fails is printed.
     """
+    if debug and mode == "auto":
+        mode = "plain"  # tracebacks would be written into a picture
     writer = ResultWriter() if results != "none" else None
     display = open_display(mode, tally, results=writer)
     is_many, width = tally.is_many, result_width(sys.stdout)

@@ -154,13 +154,15 @@ def _say(text: str) -> None:
 
 def _copy(source: str, target: str, before_abort: Callable[[], None]) -> CopyResult:
     from crossdock.cli.report import closing_line
+    from crossdock.cli.resultline import result_width
     from crossdock.cli.running import copy_shown
     from crossdock.cli.tally import Tally
 
     result = copy_shown(
         source, target, CopyOptions(), Tally(), "none" if is_quiet() else "auto", before_abort=before_abort
     )
-    _say(f"   {closing_line(result)}")
+    width = result_width(sys.stdout)
+    _say(f"   {closing_line(result, width - 3 if width is not None else None)}")
     return result
 
 
