@@ -10,9 +10,11 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
+ROOT = Path(__file__).parents[1]
 PYTHON = "3.11"  # of Debian 12
 PACKAGES = (
     *(
@@ -46,6 +48,24 @@ sys.exit(main(sys.argv[1:]))
 WHEELS = ("manylinux_2_28_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
 
 
+def run(*words: str | Path, cwd: Path = ROOT, **environment: str) -> str:
+    """Run a command quietly; returns its output. Ends with its last lines when it fails."""
+    done = subprocess.run(
+        [str(word) for word in words],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        sys.exit(
+            "\n".join((*done.stdout.splitlines()[-40:], f"crossdock: failed: {' '.join(map(str, words))}"))
+        )
+    return done.stdout
+
+
 def unpack(folder: Path, machine: str) -> Path:
     """Debian's Python and musl for x86_64 or aarch64, and a program that runs its Python: its path."""
     root, program = folder / machine, folder / f"python-{machine}"
@@ -67,11 +87,11 @@ def unpack(folder: Path, machine: str) -> Path:
         "Dir::Cache": root / "cache",
     }
     options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
-    _run("apt-get", *options, "update", "--quiet")
-    _run("apt-get", *options, "download", *PACKAGES, cwd=packages)
-    _run("apt-get", "download", "qemu-user-static", cwd=packages)
+    run("apt-get", *options, "update", "--quiet")
+    run("apt-get", *options, "download", *PACKAGES, cwd=packages)
+    run("apt-get", "download", "qemu-user-static", cwd=packages)
     for package in packages.glob("*.deb"):
-        _run("dpkg", "-x", package, root)
+        run("dpkg", "-x", package, root)
     qemu = root / "usr" / "bin" / f"qemu-{machine}-static"
     program.write_text(f'#!/bin/sh\nexec {qemu} -L {root} {root}/usr/bin/python{PYTHON} "$@"\n')
     program.chmod(0o755)
@@ -82,7 +102,7 @@ def copy_an_image(program: Path, wheel: Path, folder: Path, environment: dict[st
     """Install the wheel of aarch64 into `folder` and copy an image, emulated; returns its version."""
     platforms = [word for each in WHEELS for word in ("--platform", each)]
     options = ("--quiet", "--disable-pip-version-check", "--no-compile", "--only-binary", ":all:")
-    _run(
+    run(
         "python3",
         "-m",
         "pip",
@@ -96,8 +116,8 @@ def copy_an_image(program: Path, wheel: Path, folder: Path, environment: dict[st
         wheel,
     )
     environment = {**environment, "PYTHONPATH": str(folder)}
-    said = _run(program, "-m", "crossdock", "--version", **environment)
-    _run(program, "-c", DEMO, program, "demo", "--size", "1MiB", **environment)
+    said = run(program, "-m", "crossdock", "--version", **environment)
+    run(program, "-c", DEMO, program, "demo", "--size", "1MiB", **environment)
     return said.strip()
 
 
@@ -121,20 +141,3 @@ def musl_lacks(folder: Path, machine: str, wheel: Path, scratch: Path) -> set[st
             if name.endswith(".so"):
                 lacking |= unresolved(folder, machine, Path(opened.extract(name, scratch)))
     return lacking
-
-
-def _run(*words: str | Path, cwd: Path | None = None, **environment: str) -> str:
-    done = subprocess.run(
-        [str(word) for word in words],
-        cwd=cwd,
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(
-            "\n".join((*done.stdout.splitlines()[-20:], f"crossdock: failed: {' '.join(map(str, words))}"))
-        )
-    return done.stdout

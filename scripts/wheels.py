@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import emulated
+from emulated import ROOT, run
 
-ROOT = Path(__file__).parents[1]
 WORK = ROOT / "build" / "wheels"
 PYTHONS = re.findall(r":: (3\.\d+)\"", (ROOT / "pyproject.toml").read_text("utf-8"))
 RUST_PACKAGES = r"(rustc-web|rust-web-src|libstd-rust-web-dev|libstd-rust-web-[\d.]+|libllvm\d+)"
@@ -83,24 +83,6 @@ def main() -> None:
 def say(text: str) -> None:
     """A line about what was done."""
     print(f"crossdock: {text}", file=sys.stderr)
-
-
-def run(*words: str | Path, cwd: Path = ROOT, **environment: str) -> str:
-    """Run a command quietly; returns its output. Ends with its last lines when it fails."""
-    done = subprocess.run(
-        [str(word) for word in words],
-        cwd=cwd,
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        sys.exit(
-            "\n".join((*done.stdout.splitlines()[-40:], f"crossdock: failed: {' '.join(map(str, words))}"))
-        )
-    return done.stdout
 
 
 def interpreter(version: str) -> str:
