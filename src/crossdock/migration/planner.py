@@ -223,10 +223,11 @@ class _EntryWork:
         lacking: dict[Digest, None] = {}
         size = 0
         for index, there in enumerate(view.targets):
-            merged = await self._merged(source, view, there)
-            todo = self._tags.compare(self.plans[index], view, there, chosen, merged)
             if there.repository is not None and there.error is not None and not was_refused(there.error):
                 self.planner.fail(there.error)
+                continue
+            merged = await self._merged(source, view, there)
+            todo = self._tags.compare(self.plans[index], view, there, chosen, merged)
             lacking |= dict.fromkeys(todo)
             size += await self._add_bytes(index, source, view, there, todo)
         self.images_to_copy += len(lacking)

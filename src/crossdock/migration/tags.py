@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from crossdock.errors import was_refused
 from crossdock.migration.plan import EntryPlan
 from crossdock.mirroring.entry import Entry
 from crossdock.mirroring.views import RepositoryView, TargetView, place_of
@@ -14,7 +13,7 @@ from crossdock.oci.text import quote
 
 
 class Writers:
-    """The entries that write to each repository of the targets. Entries are named by their index."""
+    """The entries, by index, that write to each repository of the targets."""
 
     def __init__(self) -> None:
         self._entries: dict[str, set[int]] = {}
@@ -55,11 +54,9 @@ class TagComparison:
     ) -> list[Digest]:
         """Count the tags in `plan`, and return the source's digests that have to be copied.
 
-        `chosen`: the target's digest for each of the source's that can be copied. `merged`: tags under which
-        the target has all that the source has, and more. One that could not be listed counts for nothing.
+        `there`: a target that answered or refused. `chosen`: the target's digest for each of the source's
+        that can be copied. `merged`: tags under which the target has the source's content and more.
         """
-        if there.repository is not None and there.error is not None and not was_refused(there.error):
-            return []
         plan.repositories += 1
         plan.images += len({*view.tags.values(), *view.untagged})
         if there.repository is None:
