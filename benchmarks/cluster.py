@@ -18,7 +18,6 @@ import argparse
 import asyncio
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -32,7 +31,7 @@ from typing import Any
 from benchmarks.clients import CROSSDOCK
 from benchmarks.content import build
 from benchmarks.measure import build_floor, workspace
-from benchmarks.processes import SEARCH_PATH, Server, cpu_of, free_port, memory_of
+from benchmarks.processes import SEARCH_PATH, Server, cpu_of, cpu_of_children, free_port, memory_of
 from benchmarks.record import Record
 from benchmarks.scenarios import GiB, MiB, Workload
 from benchmarks.servers import source, target
@@ -145,9 +144,9 @@ def images(place: Path, size: str) -> dict[str, Any]:
     def timed(name: str, *words: str) -> None:
         with registry(place, "target", repositories, tags, 1000) as end:
             _write_list(place, origin, end, repositories, tags)
-            before = _cpu_of_children()
+            before = cpu_of_children()
             seconds[name] = copy(place, *words)
-            cpu_s[name] = _cpu_of_children() - before
+            cpu_s[name] = cpu_of_children() - before
             if look(end)["manifests"] != count:
                 raise RuntimeError(f"not whole: {look(end)}")
 
@@ -170,12 +169,6 @@ def images(place: Path, size: str) -> dict[str, Any]:
         "ratio": seconds["one process"] / seconds["two workers"],
         "cpu_ms_an_image": {name: 1000 * each / count for name, each in cpu_s.items()},
     }
-
-
-def _cpu_of_children() -> float:
-    """Seconds of user and system time of the processes that were waited for."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def registry(place: Path, role: str, repositories: int, tags: int, layer: int) -> Server:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
+
+from benchmarks.processes import cpu_of_children
 
 COMMANDS = {
     "python -c pass": [sys.executable, "-c", "pass"],
@@ -17,13 +18,8 @@ COMMANDS = {
 }
 
 
-def children() -> float:
-    """CPU seconds of all ended children: a wall clock would count what else the machine does."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
-@pytest.mark.benchmark(group="start of the command", timer=children)
+# CPU time, because wall time depends on the load of the machine.
+@pytest.mark.benchmark(group="start of the command", timer=cpu_of_children)
 @pytest.mark.parametrize("words", list(COMMANDS))
 def test_start(benchmark: BenchmarkFixture, words: str) -> None:
     benchmark.extra_info["by"] = words
