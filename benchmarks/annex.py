@@ -77,15 +77,22 @@ def _judged_kernel(bar: KernelBar, kernels: Sequence[Mapping[str, Any]]) -> str:
 def _machines(records: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = ["## Records", ""]
     for each in {one["file"]: one for one in records}.values():
-        machine = each["machine"]
         versions = ", ".join(f"{name} {version}" for name, version in each["versions"].items())
         dirty = " with uncommitted changes" if each["dirty"] else ""
         lines += [
-            f"- `{each['file']}`: commit {each['commit'][:10]}{dirty}. {machine['cpu']}, "
-            f"{machine['cores']} cores, {size(machine['memory'])}, {machine['system']} {machine['kernel']}, "
-            f"Python {each['python']}. {each['crossdock']}. {versions}."
+            f"- `{each['file']}`: commit {each['commit'][:10]}{dirty}. {machine_of(each)}. "
+            f"{each['crossdock']}. {versions}."
         ]
     return [*lines, ""]
+
+
+def machine_of(rec: Mapping[str, Any]) -> str:
+    """The machine of a record and its Python, in words."""
+    machine = rec["machine"]
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores, {size(machine['memory'])}, "
+        f"{machine['system']} {machine['kernel']}, Python {rec['python']}"
+    )
 
 
 def quiet(rec: Mapping[str, Any], ran: Mapping[str, Any]) -> str:
@@ -207,7 +214,7 @@ def _bar_text(bar: Bar) -> str:
     if bar.measure == "requested":
         return f"{who}bytes requested / needed ≤ {bar.at_most:g}" if bar.at_most else f"{who}0 blob bytes"
     name = _NAME[bar.measure]
-    if bar.against == "nobody":
+    if bar.against == "nothing":
         return f"{who}{name} ≤ {_value(bar.measure, bar.at_most)}"
     against = _AGAINST.get(bar.against, bar.against)
     if bar.inverse:

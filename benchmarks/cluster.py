@@ -218,7 +218,7 @@ class _Simulated(Applied):
 
 
 class _Run:
-    """A run of a plan that counts the tags that are told (`dask.ClusterRun`)."""
+    """A run of a plan that counts the tags that workers report (`dask.ClusterRun`)."""
 
     def __init__(self, file: MigrationFile, planned: Mapping[str, PlannedRepository]) -> None:
         self.totals = Totals()
@@ -259,15 +259,15 @@ def scheduler(place: Path, size: str) -> dict[str, Any]:
             stack.enter_context(worker(place, address))
             _wait_for(place / "worker.log", _REGISTERED, number)
         began = time.monotonic()
-        told = asyncio.run(_hand_out(address, _Run(file, planned), names))
+        reported = asyncio.run(_hand_out(address, _Run(file, planned), names))
         seconds = time.monotonic() - began
-        if told != repositories * tags:
-            raise RuntimeError("not every tag was told")
+        if reported != repositories * tags:
+            raise RuntimeError("not every tag was reported")
         return {"peak_rss": memory_of(process.pid, "VmHWM"), "seconds": seconds, "tags": repositories * tags}
 
 
 async def _hand_out(address: str, run: _Run, names: Sequence[str]) -> int:
-    """Do all repositories; the number of tags that are told."""
+    """Give all repositories to the workers; the number of tags that they reported."""
     async with Session(CopyOptions()) as session:
         shared = await session.shared()
         async with open_cluster(ClusterPlace(address=address), run, shared, [], print) as cluster:

@@ -27,7 +27,7 @@ MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 CONFIG = b"{}"
 TLS = 0x16
-"""The first byte of a handshake. A client that hears nothing would wait a second before it speaks HTTP."""
+"""The first byte of a TLS handshake. Without an answer a client would wait a second before it tries HTTP."""
 
 
 def sha256(data: bytes) -> str:

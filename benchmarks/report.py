@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import record
-from benchmarks.annex import Used, anchor, annex, heading, quiet, size
+from benchmarks.annex import Used, anchor, annex, heading, machine_of, quiet, size
 from benchmarks.clients import CLIENTS, is_rival
 from benchmarks.processes import ROOT
 from benchmarks.scenarios import SCENARIOS, Scenario
@@ -93,10 +93,8 @@ def summary(used: Used) -> list[str]:
     lines += [*_WHY.strip().splitlines(), ""]
     for name in ("capped", "slow-target"):
         if name in known:
-            layer, peak = (
-                used[name][1]["workload"]["layer_size"],
-                results(used[name][1])["crossdock"].rss.high,
-            )
+            ran = used[name][1]
+            layer, peak = ran["workload"]["layer_size"], results(ran)["crossdock"].rss.high
             lines.append(f"- {known[name].title}, of {size(layer)}: {size(peak)}")
     lines += ["", "## How it was measured", "", *_machines([used[name][0] for name in known])]
     return lines + _REST.splitlines()
@@ -139,8 +137,6 @@ def _machines(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Each machine of the records, once, with the days on which it raced."""
     days: dict[str, set[str]] = {}
     for each in records:
-        machine = each["machine"]
-        words = f"{machine['cpu']}, {machine['cores']} cores, {size(machine['memory'])}, {machine['system']}"
-        words += f" {machine['kernel']}, Python {each['python']}, crossdock at {each['commit'][:10]}"
+        words = f"{machine_of(each)}, crossdock at {each['commit'][:10]}"
         days.setdefault(words, set()).add(each["started"][:10])
     return [f"- {' and '.join(sorted(when))}: {words}." for words, when in days.items()]

@@ -16,11 +16,10 @@ KiB, MiB, GiB = 1 << 10, 1 << 20, 1 << 30
 Size = Literal["quick", "full"]
 Measure = Literal["wall", "cpu", "user", "rss", "requested"]
 
-# What a bar compares with: the fastest rival with its defaults, the fastest of all rivals, the best rival
-# that hashes
-# what it copies, one client by name (for regsync the best of its rows), or nothing (then `at_most` is
-# absolute).
-Against = Literal["as used", "any", "verifying", "oras", "regsync", "floor", "ssl", "nobody"]
+# A bar compares with the fastest rival with its defaults, the fastest of all rivals, the best rival that
+# hashes the bytes that it copies, one client by name (for regsync the best of its rows), or nothing (then
+# `at_most` is absolute).
+Against = Literal["as used", "any", "verifying", "oras", "regsync", "floor", "ssl", "nothing"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Bar:
 
     measure: Measure
     at_most: float
-    against: Against = "nobody"
+    against: Against = "nothing"
     client: str = "crossdock"
     inverse: bool = False
 

@@ -97,7 +97,7 @@ def judge(bar: Bar, found: Mapping[str, Result], needed: int) -> Verdict | None:
     value = ours.of(bar.measure)
     if bar.measure == "requested":
         return Verdict(bar, value, needed, "needed")
-    if bar.against == "nobody":
+    if bar.against == "nothing":
         return Verdict(bar, value, 0.0, "")
     rivals = [result for name, result in found.items() if _is_compared(name, bar)]
     if not rivals:

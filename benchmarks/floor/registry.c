@@ -168,7 +168,7 @@ static void handle(int fd, char *head, const char *body) {
     char *name = strstr(path, "/manifests/"), *blob = strstr(path, "/blobs/");
     char *digest = strstr(path, "sha256:");
     if (!strncmp(head, "POST", 4)) {
-        char *mount = strstr(path, "mount=sha256"); /* from the repository itself: each blob is of one */
+        char *mount = strstr(path, "mount=sha256"); /* each blob is in one repository, so the origin is not read */
         thing *found = mount ? find(mount + 12 + (mount[12] == ':' ? 1 : 3)) : NULL;
         if (found && found->there) {
             sprintf(fields, "Location: /v2/x\r\nDocker-Content-Digest: sha256:%s\r\n", found->hex);
@@ -218,7 +218,7 @@ static int serve(peer *each) {
         }
         each->used += (size_t)got;
         each->in[each->used] = 0;
-        if (each->in[0] == 0x16) return 0; /* TLS: a client that hears nothing would wait before it speaks HTTP */
+        if (each->in[0] == 0x16) return 0; /* TLS; without an answer a client would wait before it tries HTTP */
         char *end;
         while (!each->skip && (end = strstr(each->in, "\r\n\r\n"))) {
             *end = 0;
