@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from crossdock import __version__
-from crossdock.embedded.acr.accounts import granted
+from crossdock.embedded.acr.accounts import CATALOG, granted
 from crossdock.embedded.acr.metadata import Listing
 from crossdock.embedded.counts import CONTENT_TYPE
 from crossdock.embedded.responses import Refused, json_response
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 SHOWN = 100  # rows of one page
 SHOWN_TAGS = 20  # of one manifest
-CATALOG = "registry:catalog:*"
 
 
 async def health(registry: Registry, request: web.Request, route: Route) -> web.Response:

@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from crossdock.embedded.acr.accounts import Account, Accounts, AccountsFile, granted, split_scope
+from crossdock.embedded.acr.accounts import CATALOG, Account, Accounts, AccountsFile, granted, split_scope
 from crossdock.embedded.acr.signing import Signer
 from crossdock.embedded.bodies import receive_whole
 from crossdock.embedded.responses import Refused, json_response
@@ -41,7 +41,6 @@ TRIES_OF_ADDRESS = 120  # for all users from one address
 NAME_KEPT = 100  # characters of a user's name
 
 _HOST = re.compile(r"[A-Za-z0-9.:\[\]-]{1,255}")  # safe to quote in a challenge
-_CATALOG = "registry:catalog:*"
 BROWSER_CHALLENGE = 'Basic realm="crossdock registry", charset="UTF-8"'
 _FORM = "application/x-www-form-urlencoded"
 
@@ -236,7 +235,7 @@ async def _exchanged(token: str, accounts: Accounts, verifier: Verifier | None) 
 def needed_scopes(method: str, route: Route, mount_from: str = "") -> tuple[str, ...]:
     """All scopes that a request needs. ``GET /v2/`` needs one too, so that every challenge names a scope."""
     if route.endpoint in ("base", "catalog", "acr-catalog"):
-        return (_CATALOG,)
+        return (CATALOG,)
     needed = [f"repository:{route.name}:{_actions(method, route)}"]
     if route.endpoint == "uploads" and mount_from and mount_from != route.name:
         needed.append(f"repository:{mount_from}:pull")

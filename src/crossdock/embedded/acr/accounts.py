@@ -37,7 +37,8 @@ log = logging.getLogger(__name__)
 # Bits of the file's mode that cause a warning; a group may read it, as containers require.
 _FORBIDDEN = stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO
 
-EVERYTHING = ("repository:*:*", "registry:catalog:*")
+CATALOG = "registry:catalog:*"
+EVERYTHING = ("repository:*:*", CATALOG)
 
 AUDIENCE = "https://containerregistry.azure.net"
 """The audience of the tokens with which az and Azure's SDKs log in to a registry."""
