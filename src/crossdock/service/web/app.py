@@ -25,6 +25,7 @@ from crossdock.service.web.metrics import Metrics
 from crossdock.service.web.routes import ROUTER
 from crossdock.service.web.routing import Match, Route
 from crossdock.service.web.service import CLIENT_REQUEST_ID, Call, Document, Reply, Service, client_request_id
+from crossdock.webpage import HEADERS
 
 log = logging.getLogger(__name__)
 
@@ -145,11 +146,7 @@ class _Exchange:
             self._audit(problem)
         is_page = self._route is not None and self._route.guard == "page"
         if is_page and problem.status == 401 and "text/html" in self._request.headers.get("Accept", ""):
-            html = {
-                "Content-Type": "text/html; charset=utf-8",
-                "Content-Security-Policy": "default-src 'none'",
-            }
-            return Reply(pageaccess.refusal(problem), problem.status, {**(headers or {}), **html})
+            return Reply(pageaccess.refusal(problem), problem.status, {**(headers or {}), **HEADERS})
         return Reply(problem.as_dict(), problem.status, headers or {})
 
     def _audit(self, problem: Problem) -> None:

@@ -13,6 +13,7 @@ from crossdock.protocol.redirect import is_loopback
 from crossdock.service.problems import Refused
 from crossdock.service.values import Operation, Principal, Problem
 from crossdock.service.web.service import Service
+from crossdock.webpage import document
 
 CHALLENGE = 'Basic realm="crossdock: any user, a token as password", charset="UTF-8"'
 LINK_KEY = "key"  # of the query
@@ -81,12 +82,9 @@ def button_token(service: Service, principal: Principal, operation: Operation) -
 
 
 def refusal(problem: Problem) -> bytes:
-    """The page of somebody who was not let in."""
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark"><title>crossdock imports</title></head><body>'
-        f"<h1>crossdock</h1><p>{escape(problem.message)}</p><p>Reload this page, and give a token as the "
-        "password; the user name does not matter. A development service prints a link that needs none.</p>"
-        "</body></html>\n"
+    """The page that a caller without a valid token gets."""
+    return document(
+        "crossdock imports",
+        f"<main><p>{escape(problem.message)}</p><p>Reload this page, and give a token as the password; the "
+        "user name does not matter. A development service prints a link that needs none.</p></main>",
     ).encode()
