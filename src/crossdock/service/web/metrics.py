@@ -17,8 +17,8 @@ _REQUEST_SECONDS = (0.001, 0.005, 0.025, 0.1, 0.25, 1.0, 5.0, 30.0)
 _IMPORT_SECONDS = (0.5, 1, 5, 15, 60, 300, 900, 3600, 14400)
 
 
-Ends = Callable[[Operation], tuple[str, str]]
-"""The labels of an import's source and target registry."""
+Labels = Callable[[Operation], tuple[str, str]]
+"""Returns the labels of an import's source and target registry."""
 
 
 class Metrics:
@@ -81,7 +81,7 @@ class Metrics:
         info.labels(__version__).set(1)
         for state in ENDED:
             self._ended.labels(state)
-        self._seen: dict[tuple[str, str], int] = {}  # operation and side, or "bytes" → what was counted
+        self._seen: dict[tuple[str, str], int] = {}  # operation and side, or "bytes" → the last figure
         self._counted: set[str] = set()  # operations whose end has been counted
 
     def responded(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -89,12 +89,12 @@ class Metrics:
         self._requests.labels(method if method in _METHODS else "other", route, str(status)).inc()
         self._durations.labels(route).observe(seconds)
 
-    def render(self, operations: Sequence[Operation], ends: Ends) -> bytes:
+    def render(self, operations: Sequence[Operation], labels: Labels) -> bytes:
         """The metrics as text of `CONTENT_TYPE_LATEST`, given all known `operations`."""
-        self._look_at(operations, ends)
+        self._look_at(operations, labels)
         return generate_latest(self._registry)
 
-    def _look_at(self, operations: Sequence[Operation], ends: Ends) -> None:
+    def _look_at(self, operations: Sequence[Operation], labels: Labels) -> None:
         states = Count(each.state for each in operations)
         for state in get_args(State):
             self._imports.labels(state).set(states[state])
@@ -104,7 +104,7 @@ class Metrics:
         running: Count[str] = Count()
         in_flight: Count[str] = Count()
         for each in operations:
-            sides = dict(zip(("source", "target"), ends(each), strict=True))
+            sides = dict(zip(("source", "target"), labels(each), strict=True))
             target, progress = sides["target"], each.progress
             for registry in set(sides.values()):
                 running[registry] += each.state == "Running"
@@ -126,7 +126,7 @@ class Metrics:
         self._seen = {key: count for key, count in self._seen.items() if key[0] in known}
 
     def _add(self, counter: Counter, key: tuple[str, str], now: int, is_new: bool) -> None:
-        """Add what was not counted yet of a figure that stands at `now`; of an old import nothing."""
+        """Add a figure's increase since the last call. The first figure of an old import is not counted."""
         before = self._seen.get(key, 0 if is_new else now)
         if now > before:
             counter.inc(now - before)

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 from crossdock.service.problems import refuse
 from crossdock.service.values import ENDED, Operation
 from crossdock.service.web.imports import cancel, find_import, read_body
-from crossdock.service.web.pageaccess import button_token, cookie, opens_link
+from crossdock.service.web.pageaccess import button_token, opens_link, set_cookie
 from crossdock.service.web.pagehtml import Look, render_import, render_page
 from crossdock.service.web.service import Call, Reply, Service
 from crossdock.webpage import HEADERS, STYLE_TYPE, style_sheet
@@ -19,7 +19,7 @@ from crossdock.webpage import HEADERS, STYLE_TYPE, style_sheet
 async def page(service: Service, call: Call) -> Reply:
     """The page, with the imports that the caller may see; with ``import=ID`` that one."""
     if opens_link(service, call.request):
-        return Reply(status=303, headers={"Location": "./", "Set-Cookie": cookie(service), **HEADERS})
+        return Reply(status=303, headers={"Location": "./", "Set-Cookie": set_cookie(service), **HEADERS})
     principal = call.principal
 
     def token(operation: Operation) -> str:

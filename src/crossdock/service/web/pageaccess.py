@@ -53,7 +53,9 @@ def opens_link(service: Service, request: web.Request) -> bool:
 
 
 def _has_cookie(service: Service, request: web.Request) -> bool:
-    return service.link is not None and _is_key(service, request, request.cookies.get(_cookie(service), ""))
+    return service.link is not None and _is_key(
+        service, request, request.cookies.get(_cookie_name(service), "")
+    )
 
 
 def _is_key(service: Service, request: web.Request, given: str) -> bool:
@@ -63,14 +65,14 @@ def _is_key(service: Service, request: web.Request, given: str) -> bool:
     return hmac.compare_digest(link.key.encode(), given.encode("utf-8", "surrogatepass"))
 
 
-def cookie(service: Service) -> str:
+def set_cookie(service: Service) -> str:
     """The ``Set-Cookie`` for whoever opened the link, so that the key does not stay in the address bar."""
     assert service.link is not None
-    return f"{_cookie(service)}={service.link.key}; Path=/; Secure; HttpOnly; SameSite=Strict"
+    return f"{_cookie_name(service)}={service.link.key}; Path=/; Secure; HttpOnly; SameSite=Strict"
 
 
-def _cookie(service: Service) -> str:
-    """Its name. Cookies are shared by all ports of a host: each service has its own."""
+def _cookie_name(service: Service) -> str:
+    """The name of its cookie. Cookies are shared by all ports of a host: each service has its own."""
     assert service.link is not None
     return "__Host-crossdock-" + hashlib.sha256(service.link.key.encode()).hexdigest()[:8]
 
