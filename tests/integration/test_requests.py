@@ -73,6 +73,20 @@ def fill(source: DockerRegistry, repository: str, builder: ImageBuilder) -> Call
     return lambda content, tag: push(source.remote, repository, builder, content, tag)
 
 
+@pytest.fixture
+def start(
+    pair: Pair, fault_proxy: Callable[..., FaultProxy], tmp_path: Path, closing: ExitStack
+) -> Callable[[str], Remote]:
+    """Start an empty registry of a kind as the pair's target."""
+
+    def started(registry: str) -> Remote:
+        host = start_target(registry, tmp_path / "target", closing)
+        pair.target = fault_proxy(host)
+        return Remote(host)
+
+    return started
+
+
 def small_image(builder: ImageBuilder, platform: str = "linux/amd64") -> Content:
     return builder.image([builder.random_layer(64 * 1024) for _ in range(5)], platform)
 
@@ -82,14 +96,11 @@ def test_a_new_small_image(
     pair: Pair,
     fill: Callable[[Content, str], Graph],
     builder: ImageBuilder,
-    fault_proxy: Callable[..., FaultProxy],
+    start: Callable[[str], Remote],
     repository: str,
     registry: str,
-    tmp_path: Path,
-    closing: ExitStack,
 ) -> None:
-    host = start_target(registry, tmp_path / "target", closing)
-    pair.target = fault_proxy(host)
+    target = start(registry)
     graph = fill(small_image(builder), "v1")
     at_source, at_target = pair.copy()
     assert at_source == {"HEAD manifest by tag": 1, "GET manifest by digest": 1, "GET blob": 6}
@@ -100,20 +111,17 @@ def test_a_new_small_image(
         "PUT manifest by tag": 1,
     }
     assert at_source.total() + at_target.total() == 22
-    assert_holds(Remote(host), repository, "v1", graph)
+    assert_holds(target, repository, "v1", graph)
 
 
 def test_a_new_small_image_for_a_registry_that_says_that_the_repository_is_new(
     pair: Pair,
     fill: Callable[[Content, str], Graph],
     builder: ImageBuilder,
-    fault_proxy: Callable[..., FaultProxy],
+    start: Callable[[str], Remote],
     repository: str,
-    tmp_path: Path,
-    closing: ExitStack,
 ) -> None:
-    host = start_target("embedded", tmp_path / "target", closing)
-    pair.target = fault_proxy(host)
+    target = start("embedded")
     graph = fill(small_image(builder), "v1")
     _, at_target = pair.copy()
     # The POST of one blob carries it, to find out that this registry takes it so, and HEAD confirms that.
@@ -121,7 +129,7 @@ def test_a_new_small_image_for_a_registry_that_says_that_the_repository_is_new(
     assert at_target["POST mount"] == 0
     assert at_target["HEAD blob"] <= 1
     assert at_target.total() <= 14
-    assert_holds(Remote(host), repository, "v1", graph)
+    assert_holds(target, repository, "v1", graph)
 
 
 @pytest.mark.parametrize("refusal", [Answer(405), Break("reset", "request")], ids=["405", "reset"])
