@@ -132,6 +132,25 @@ def test_a_new_small_image_for_a_registry_that_says_that_the_repository_is_new(
     assert_holds(target, repository, "v1", graph)
 
 
+def test_blobs_of_an_interrupted_copy_are_found(
+    pair: Pair,
+    fill: Callable[[Content, str], Graph],
+    builder: ImageBuilder,
+    start: Callable[[str], Remote],
+    repository: str,
+) -> None:
+    """A repository with blobs and no manifest is not one that the registry does not know."""
+    target, image = start("embedded"), small_image(builder)
+    graph = fill(image, "v1")
+    for digest in builder.digests():
+        if digest != image.digest:
+            target.push_blob(repository, builder.read(digest))
+    _, at_target = pair.copy()
+    assert at_target["PUT upload"] == at_target["POST upload"] == 0
+    assert pair.result["blobs_skipped"] == 6
+    assert_holds(target, repository, "v1", graph)
+
+
 @pytest.mark.parametrize("refusal", [Answer(405), Break("reset", "request")], ids=["405", "reset"])
 def test_blobs_are_found_by_head_where_such_a_mount_is_refused(
     pair: Pair,

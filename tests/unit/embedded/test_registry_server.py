@@ -407,6 +407,20 @@ async def test_every_repository_is_a_layout_and_nothing_else_is_left(served: Ser
     assert sorted(each.name for each in served.root.iterdir()) == [".uploads", "team"]
 
 
+async def test_the_name_of_a_repository_is_known_from_its_first_blob_on(served: Served) -> None:
+    """As at distribution. Clients look for no blob where the name is unknown."""
+    digest = await served.push_blob("team/app", b"pushed")
+    assert (await served.call("POST", f"/v2/mounted/blobs/uploads/?mount={digest}&from=team/app"))[0] == 201
+    for name, code in (
+        ("team/app", "MANIFEST_UNKNOWN"),
+        ("mounted", "MANIFEST_UNKNOWN"),
+        ("team", "NAME_UNKNOWN"),  # a folder of repositories
+        ("new", "NAME_UNKNOWN"),
+    ):
+        status, _, body = await served.call("GET", f"/v2/{name}/manifests/v1")
+        assert (status, json.loads(body)["errors"][0]["code"]) == (404, code)
+
+
 async def test_a_root_that_is_a_layout_is_a_repository_called_like_its_folder(tmp_path: Path) -> None:
     layout = ImageBuilder(tmp_path / "My Image", seed=2)
     root = layout.tag(sample_index(layout), "v1")
