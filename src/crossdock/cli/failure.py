@@ -115,14 +115,18 @@ def line_width(stream: TextIO) -> int | None:
 
 
 def failure_width(stream: TextIO) -> int | None:
-    """As `line_width`, for a failure among the results of a run: no longer than they are, if it can be."""
+    """As `line_width`, for a failure among the results of a run: it fits the window from 120 columns on."""
     if not is_terminal(stream):
         return None
+    return min(TERMINAL_WIDTH, max(_RESULT_WIDTH, window_of(stream).columns or TERMINAL_WIDTH))
+
+
+def window_of(stream: TextIO) -> os.terminal_size:
+    """Columns and lines of the terminal that `stream` is; 0 if they are not known."""
     try:
-        columns = os.get_terminal_size(stream.fileno()).columns
+        return os.get_terminal_size(stream.fileno())
     except (OSError, ValueError):
-        columns = 0
-    return min(TERMINAL_WIDTH, max(_RESULT_WIDTH, columns)) if columns else TERMINAL_WIDTH
+        return os.terminal_size((0, 0))
 
 
 def is_terminal(stream: TextIO) -> bool:

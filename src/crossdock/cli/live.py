@@ -1,12 +1,13 @@
 """The live display on a terminal: a picture that is drawn a few times a second, and removed at the end.
 
-The cursor rests on the picture's first line. When a window is made narrower, terminals wrap the lines that
-are there and keep the cursor with the text that it is on. So what is below it is erased, however many rows it
-takes now, and the picture is drawn again. Lines are cut at the last column, as the window may already be
-narrower than the terminal says (tmux tells it up to 0.25 s later). Libraries (rich 15) leave the cursor below
-and go up by the lines that they wrote, and leave wrapped ones behind.
+Between two drawings the cursor is on the picture's first line. When a window is made narrower, the terminal
+wraps the picture's lines, and the cursor stays on the first one. So everything from the cursor on is erased,
+however many rows it takes now, and the picture is drawn again. Lines are cut at the last column, because the
+window may already be narrower than the reported size (tmux reports a new size up to 0.25 s late). rich 15
+leaves the cursor below the picture and moves it up by the number of lines written, so that it leaves rows of
+wrapped lines behind.
 
-What a terminal moves to its scrollback while it wraps cannot be erased: tmux does that with the top of a
+Rows that the terminal moves to its scrollback while it wraps cannot be erased: tmux moves the top of a
 picture that has empty rows below it.
 """
 
@@ -22,7 +23,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from crossdock.cli.display import notice
-from crossdock.cli.failure import failure_width, is_terminal
+from crossdock.cli.failure import failure_width, is_terminal, window_of
 from crossdock.cli.picture import picture, rows_of
 from crossdock.cli.streams import ResultWriter, writer_of
 from crossdock.cli.tally import Tally
@@ -34,11 +35,11 @@ _KEPT_NOTICES = 100
 _KEPT_RESULTS = 65_536
 _WINDOW_S = 8.0  # a rate over fewer seconds jumps, over more it hides a stall
 _SAMPLE_S = 0.25
-_STILL_S = 2.0  # then a blob waits
+_STILL_S = 2.0  # a blob without progress for so long waits
 _HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
-_LINE, _END_OF_SCREEN = "\x1b[2K", "\x1b[J"  # what is erased: that it was wrapped is forgotten too
-_CUT, _WRAP = "\x1b[?7l", "\x1b[?7h"  # lines at the last column
-# Never from the top left corner: tmux takes that for a cleared screen, and keeps what was on it.
+_LINE, _END_OF_SCREEN = "\x1b[2K", "\x1b[J"  # erase, also the mark of a wrapped line
+_CUT, _WRAP = "\x1b[?7l", "\x1b[?7h"  # at the last column: autowrap off and on
+# Not \x1b[J from the top left corner: tmux takes that for a cleared screen, and keeps its old content.
 _ERASE = f"\r{_LINE}\n\r{_END_OF_SCREEN}\x1b[A"
 _BOLD, _PLAIN = "\x1b[1m", "\x1b[m"
 
@@ -126,7 +127,7 @@ class LiveDisplay:
         self._write(f"\r{self._taken()}{body}\r{back}")
 
     def _taken(self) -> str:
-        """What is to be printed above the picture, and stays."""
+        """The lines to be printed above the picture, where they stay."""
         found = []
         while self._above:
             found += [f"{_LINE}{line}{_END_OF_SCREEN}\r\n" for line in self._above.popleft().split("\n")]
@@ -134,13 +135,10 @@ class LiveDisplay:
 
     def _window(self) -> tuple[int, int]:
         """Columns and lines, asked just before they matter."""
-        try:
-            found = os.get_terminal_size(self._stream.fileno())
-        except (OSError, ValueError):
-            found = os.terminal_size((0, 0))
-        if not (found.columns and found.lines):  # a terminal that was not told its size
-            found = shutil.get_terminal_size()
-        return found.columns, found.lines
+        columns, lines = window_of(self._stream)
+        if not (columns and lines):  # a serial console, for instance, has no size
+            columns, lines = shutil.get_terminal_size()
+        return columns, lines
 
 
 class Rate:
@@ -148,7 +146,7 @@ class Rate:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._last = 0, clock()  # the total, and since when it is so
+        self._last = 0, clock()  # the total, and when it last changed
         self._samples: deque[tuple[float, int]] = deque(maxlen=round(_WINDOW_S / _SAMPLE_S))
 
     def per_s(self, total: int) -> float:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from crossdock.cli.failure import fold, is_terminal
+from crossdock.cli.failure import fold, is_terminal, window_of
 from crossdock.units import format_duration, format_size
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ _SHORTEST = 16
 
 
 class Ended(Protocol):
-    """What a line says of a copy: a `CopyDone` or a `CopyResult`. Sizes in bytes."""
+    """A copy that has ended: a `CopyDone` or a `CopyResult`. Sizes in bytes."""
 
     @property
     def digest(self) -> str:
@@ -30,7 +29,7 @@ class Ended(Protocol):
 
     @property
     def previous_digest(self) -> str | None:
-        """Of the tag, before."""
+        """The tag's digest before the copy."""
 
     @property
     def bytes_moved(self) -> int:
@@ -46,16 +45,11 @@ class Ended(Protocol):
 
 
 def result_width(stream: TextIO) -> int | None:
-    """How long a line on `stream` may be; None: as long as it is. ``COLUMNS`` decides if it is set."""
+    """The most characters of a line on `stream`; None: no limit. ``COLUMNS`` decides if it is set."""
     columns = os.environ.get("COLUMNS", "")
     if columns.isdecimal():
         return max(_NARROWEST, int(columns))
-    if not is_terminal(stream):
-        return None
-    try:
-        return max(_NARROWEST, os.get_terminal_size(stream.fileno()).columns)
-    except (OSError, ValueError):
-        return None
+    return max(_NARROWEST, window_of(stream).columns) if is_terminal(stream) else None
 
 
 def result_line(
@@ -65,8 +59,8 @@ def result_line(
 
     ``unchanged A -> B …`` when nothing was copied. With `width` it has at most so many characters: the
     digest is shortened, then size and digest are left out, and names that are too long even then lose their
-    middle. Without, it has `counts` in the place of size and time. `note` says what is unusual, and may be
-    long only without `width`.
+    middle. Without, `counts` replace size and time. `note` names anything unusual about the copy; with
+    `width` it must be short.
     """
     verb = "copied" if ended.changed else "unchanged"
     source, target = fold(source), fold(target)
@@ -109,5 +103,4 @@ def _became(ended: Ended) -> str:
 
 
 def _joined(verb: str, names: str, *parts: str) -> str:
-    given: Iterable[str] = (each for each in parts if each)
-    return "  ".join((f"{verb} {names}", *given))
+    return "  ".join(each for each in (f"{verb} {names}", *parts) if each)
