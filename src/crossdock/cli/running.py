@@ -59,13 +59,17 @@ def run_shown(
     writer = ResultWriter() if results != "none" else None
     display = open_display(mode, tally, results=writer)
     is_many, width = tally.is_many, result_width(sys.stdout)
-    shown = {True: ("changed", "all"), False: ("all",)}
 
     def listen(copy: int | None, event: Event) -> None:
         if copy is not None:
             tally(event, copy)
         display(event, copy if is_many else None)
-        if copy is not None and isinstance(event, CopyDone) and results in shown[event.changed]:
+        if (
+            writer is not None
+            and copy is not None
+            and isinstance(event, CopyDone)
+            and (event.changed or results == "all")
+        ):
             display.result(result_line(*tally.pair(copy), event, width))
         if debug and isinstance(event, CopyFailed):
             print_error(traceback_text(event.error))
