@@ -87,7 +87,7 @@ class Tally:
         return not (totals.images_done or totals.images_failed or totals.bytes_done)
 
     def figures(self) -> Figures:
-        """What a total line says."""
+        """The figures of the total line."""
         totals = self.totals
         return Figures(
             there=totals.bytes_done + totals.bytes_skipped + totals.bytes_mounted,
@@ -116,16 +116,12 @@ class Tally:
         return f"{self.totals.blobs_done} of {count(self.totals.blobs_found, 'blob')}"
 
     def title(self) -> str:
-        """``SOURCE -> TARGET`` of the only copy; of many how many are done and under way."""
+        """``SOURCE -> TARGET`` of a single copy; for many, the numbers of copies done and under way."""
         if self._pairs is None:
             started = self._started
             return f"{started.source} -> {started.target}" if started else "resolving the source"
-        running = len(self.totals.images_under_way())
-        return (
-            f"{self.copies()} done, {running} under way"
-            if self.totals.is_listed
-            else (f"{self.copies()} done, {running} under way, still listing")
-        )
+        listing = "" if self.totals.is_listed else ", still listing"
+        return f"{self.copies()} done, {len(self.totals.under_way)} under way{listing}"
 
     def name(self, copy: int) -> str:
         """``SOURCE -> TARGET`` of the copy with this index."""
