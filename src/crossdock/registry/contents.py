@@ -27,13 +27,13 @@ REFUSALS = 3  # mounts in a row that the registry refused, after which no copy w
 TRIED_AGAIN = 8  # where a refused mount costs a request, one in so many is still tried
 LATE_S = 10.0  # at least, for the manifest of another copy after which a blob can be mounted
 LATE_BYTES_PER_S = 1 << 20  # or as long as the blob takes at this rate
-LOOKS_COUNTED = 4
+LOOKS_COUNTED = 4  # how far the blobs that were there can be ahead of those that were not, or behind
 LOOKS_REFUSED = 3  # in a row, after which blobs are looked for by HEAD alone
 WAITS = 2  # for copies that fail to bring a blob; more would add up to hours where a source is silent
 
 
 class _Arrival(Struct, frozen=True):
-    """A blob that is being brought into a repository, or will be if that lacks it."""
+    """A blob that a copy brings into a repository, or will bring if it is missing there."""
 
     repository: str
     ended: asyncio.Future[None]
@@ -77,7 +77,7 @@ class Contents:
         """It mounts only what a manifest refers to. None: not known. False: one worked, which is no proof."""
         self._arrivals: dict[Digest, dict[str, _Arrival]] = {}  # by source
         self._absent: set[str] = set()  # repositories that the registry does not know
-        self._presence = 0  # of the blobs looked for last, how many more were there than not
+        self._presence = 0  # of the blobs looked for last, those that were there less those that were not
         self._looks_refused = 0
         self._never_mounts = False
         self.set_mounts(mounts)
@@ -110,38 +110,38 @@ class Contents:
 
     def has(self, repository: str, descriptor: Descriptor) -> bool:
         """Whether the repository is known to have the blob, with the descriptor's size."""
-        size, repositories = self._known.get(descriptor.digest, (0, {}))
-        return repository in repositories and size == descriptor.size
+        return repository in self._holders(descriptor)
 
     def elsewhere(self, repository: str, descriptor: Descriptor) -> str | None:
         """Another repository that has the blob; None when none is known, or the registry mounts nothing."""
-        size, repositories = self._known.get(descriptor.digest, (0, {}))
-        others = [other for other in repositories if other != repository] if size == descriptor.size else []
+        holders = self._holders(descriptor)
+        others = [other for other in holders if other != repository]
         if not others or self._never_mounts:
             return None
         if self._refused_at_cost >= REFUSALS:
             self._skipped += 1
             if self._skipped % TRIED_AGAIN:
                 return None
-        return next((other for other in others if repositories[other].is_referred), others[0])
+        return next((other for other in others if holders[other].is_referred), others[0])
 
     def note_absent(self, repository: str, is_absent: bool) -> None:
-        """Record whether the registry does not know the repository, by its response to a request there."""
+        """Record whether the registry answered a request for the repository with NAME_UNKNOWN."""
         if not is_absent:
             self._absent.discard(repository)
         elif len(self._absent) < MOST_DIGESTS:
             self._absent.add(repository)
 
     def is_absent(self, repository: str) -> bool:
-        """Whether the registry did not know the repository a moment ago, so that nothing is there."""
+        """Whether the registry did not know the repository when it was last asked: nothing is there."""
         return repository in self._absent
 
     @property
     def looks_by_mount(self) -> bool:
-        """Whether a mount from the repository itself is to tell whether a blob is there (M6).
+        """Whether blobs are to be looked for by a mount from the repository itself (M6), not by HEAD.
 
-        If it is not, that is one request where HEAD and POST are two. If it is, HEAD is one request, and has
-        to confirm the mount. So it depends on the blobs that were looked for last.
+        For a blob that is missing the mount saves a request, since it also opens the upload session. For one
+        that is there it costs a request, since HEAD has to confirm it. So the blobs that were looked for last
+        decide.
         """
         works = self._looks_refused < LOOKS_REFUSED and not self._never_mounts and not self.mounts_late
         return works and self._presence <= 0
@@ -151,7 +151,7 @@ class Contents:
         self._presence = max(-LOOKS_COUNTED, min(LOOKS_COUNTED, self._presence + (1 if found else -1)))
 
     def looked_by_mount(self, answered: bool) -> None:
-        """Record whether the registry answered such a mount by 201 or 202."""
+        """Record whether the registry answered a mount from the repository itself with 201 or 202."""
         self._looks_refused = 0 if answered else self._looks_refused + 1
 
     def add_manifest(self, repository: str, digest: Digest) -> None:
@@ -176,7 +176,7 @@ class Contents:
 
     def is_referred(self, repository: str, digest: Digest) -> bool:
         """Whether a manifest of the repository refers to the blob, as far as is known."""
-        held = self._known.get(digest, (0, {}))[1].get(repository)
+        held = self._held(repository, digest)
         return held is None or held.is_referred
 
     async def referred(self, repository: str, descriptor: Descriptor, rank: int) -> bool:
@@ -184,7 +184,7 @@ class Contents:
 
         `rank` is that of the copy that waits: it does not wait for one that claimed later.
         """
-        held = self._known.get(descriptor.digest, (0, {}))[1].get(repository)
+        held = self._held(repository, descriptor.digest)
         if held is None or held.is_referred:
             return held is not None
         if held.rank > rank:
@@ -197,7 +197,7 @@ class Contents:
     def refer(self, repository: str, digests: Iterable[Digest]) -> None:
         """Record that a manifest that refers to these blobs was pushed to the repository."""
         for digest in digests:
-            held = self._known.get(digest, (0, {}))[1].get(repository)
+            held = self._held(repository, digest)
             if held is not None:
                 held.tell(True)
 
@@ -214,9 +214,9 @@ class Contents:
     def claim(self, repository: str, blobs: Iterable[Descriptor], source: str) -> Iterator[None]:
         """The block that copies the blobs of a manifest from the registry `source`.
 
-        It brings those that the repository lacks and no other copy brings. They are claimed together: of two
-        copies that each bring some of the layers they share, only one can wait for the other's manifest, and
-        the other would read and upload those layers again.
+        It brings the blobs that are missing in the repository and that no other copy brings. They are claimed
+        together: if two copies each brought some of their shared layers, only one could wait for the other's
+        manifest, and the other would read and upload those layers again.
         """
         claimed = [blob for blob in blobs if self._claim(repository, blob, source)]
         try:
@@ -234,18 +234,11 @@ class Contents:
         no wait where mounts are refused. The caller must hold nothing that another copy needs. Notes of
         a block that fails are dropped.
         """
-        waits = 0
-        while (
-            not self._never_mounts
-            and waits < WAITS
-            and self._refused < REFUSALS
-            and (arrival := self._arrival(descriptor, source)) is not None
-            and arrival.repository != repository
-        ):
-            if self._is_elsewhere(repository, descriptor, arrival.repository):
+        for _ in range(WAITS):
+            arrival = self._awaited(repository, descriptor, source)
+            if arrival is None:
                 break
             await asyncio.shield(arrival.ended)
-            waits += 1
         self._claim(repository, descriptor, source)
         try:
             yield
@@ -258,18 +251,26 @@ class Contents:
     def _arrival(self, descriptor: Descriptor, source: str) -> _Arrival | None:
         return self._arrivals.get(descriptor.digest, {}).get(source)
 
+    def _awaited(self, repository: str, descriptor: Descriptor, source: str) -> _Arrival | None:
+        """The arrival in another repository after which the blob can be mounted; None: do not wait."""
+        arrival = self._arrival(descriptor, source)
+        if arrival is None or arrival.repository == repository:
+            return None
+        if self._never_mounts or self._refused >= REFUSALS:
+            return None
+        can_mount_now = not self._holders(descriptor).keys() <= {repository, arrival.repository}
+        return None if can_mount_now else arrival
+
     def _claim(self, repository: str, descriptor: Descriptor, source: str) -> bool:
-        """Whether the repository will be the one that brings the blob from there."""
-        if self._arrival(descriptor, source) is not None or self._is_elsewhere(repository, descriptor):
-            return False
-        if self.has(repository, descriptor):
+        """Note that the repository brings the blob from there; False: another one does, or some have it."""
+        if self._arrival(descriptor, source) is not None or self._holders(descriptor):
             return False
         arrival = _Arrival(repository, asyncio.get_running_loop().create_future())
         self._arrivals.setdefault(descriptor.digest, {})[source] = arrival
         return True
 
     def _end(self, repository: str, descriptor: Descriptor, source: str) -> None:
-        """The repository brings the blob no longer: it has it, or has failed."""
+        """The repository has the blob, or its copy failed: others need not wait for it."""
         arrival = self._arrival(descriptor, source)
         if arrival is None or arrival.repository != repository:
             return
@@ -279,10 +280,13 @@ class Contents:
             del self._arrivals[descriptor.digest]
         arrival.end()
 
-    def _is_elsewhere(self, repository: str, descriptor: Descriptor, but: str = "") -> bool:
-        """Whether another repository has it, `but` for this one."""
+    def _holders(self, descriptor: Descriptor) -> dict[str, _Held]:
+        """The repositories that are known to have the blob, with the descriptor's size."""
         size, repositories = self._known.get(descriptor.digest, (0, {}))
-        return size == descriptor.size and not repositories.keys() <= {repository, but}
+        return repositories if size == descriptor.size else {}
+
+    def _held(self, repository: str, digest: Digest) -> _Held | None:
+        return self._known.get(digest, (0, {}))[1].get(repository)
 
     def _drop(self, digest: Digest, repository: str) -> None:
         held = self._known.get(digest, (0, {}))[1].pop(repository, None)
