@@ -121,43 +121,36 @@ _PART_TOO_SMALL = Refusal(
 _NO_CHUNKS = Refusal(400, "UNSUPPORTED", "Artifact Registry does not support chunked uploads.")
 _UNSUPPORTED = Refusal(405, "UNSUPPORTED", "The operation is unsupported.")
 
-RULES: dict[str, Rules] = {
-    "ecr": Rules(
-        login="basic",
-        service="ecr.amazonaws.com",
-        chunk_most=20 * MiB,
-        chunk_least=5 * MiB,
-        least_refusal=_PART_TOO_SMALL,
-        chunk_status=201,
-        stuck_range=True,
-        empty_put=Refusal(500),
-        mounts="after_manifest",
-        redirect="storage",
-        storage_refusal=_S3,
-        expired=_S3_EXPIRED,
-        creates=False,
-        missing=Refusal(
-            404,
-            "NAME_UNKNOWN",
-            "The repository with name '{name}' does not exist in the registry with id '123456789012'",
-        ),
+_ECR = Rules(
+    login="basic",
+    service="ecr.amazonaws.com",
+    chunk_most=20 * MiB,
+    chunk_least=5 * MiB,
+    least_refusal=_PART_TOO_SMALL,
+    chunk_status=201,
+    stuck_range=True,
+    empty_put=Refusal(500),
+    mounts="after_manifest",
+    redirect="storage",
+    storage_refusal=_S3,
+    expired=_S3_EXPIRED,
+    creates=False,
+    missing=Refusal(
+        404,
+        "NAME_UNKNOWN",
+        "The repository with name '{name}' does not exist in the registry with id '123456789012'",
     ),
-    "ecr-public": Rules(
+)
+
+RULES: dict[str, Rules] = {
+    "ecr": _ECR,
+    "ecr-public": replace(
+        _ECR,
+        login="bearer",
         service="public.ecr.aws",
         realm="/token/",
         head_blobs=False,
         bad_token=Refusal(400, "DENIED", "Your Authorization Token is invalid."),
-        chunk_most=20 * MiB,
-        chunk_least=5 * MiB,
-        least_refusal=_PART_TOO_SMALL,
-        chunk_status=201,
-        stuck_range=True,
-        empty_put=Refusal(500),
-        mounts="after_manifest",
-        redirect="storage",
-        storage_refusal=_S3,
-        expired=_S3_EXPIRED,
-        creates=False,
         missing=Refusal(
             404,
             "NAME_UNKNOWN",
@@ -340,11 +333,8 @@ class DoubleRegistry(ScriptedRegistry):
             return self._uploading(request, found["name"], found["session"])
         if found := _TAGS.fullmatch(request.path):
             name = found["name"]
-            return (
-                Reply.json({"name": name, "tags": self.tags(name)})
-                if self.tags(name)
-                else self._no_name(name)
-            )
+            tags = self.tags(name)
+            return Reply.json({"name": name, "tags": tags}) if tags else self._no_name(name)
         if found := _CONTENT.fullmatch(request.path):
             name, reference = found["name"], found["reference"]
             match found["kind"]:
