@@ -58,15 +58,14 @@ async def page(registry: Registry, request: web.Request, route: Route) -> web.Re
         names = await in_thread(registry.repositories.names)
         found = [each for each in names if _may_see(held, each) and text.lower() in each.lower()]
         shown, more = _page(found, after)
-        counts = await in_thread(
-            lambda: [len(_listing(registry, each).tag_keys(False, None)) for each in shown]
-        )
+        at = registry.repositories.at
+        counts = await in_thread(lambda: [len(Listing(at(each)).tag_keys(False, None)) for each in shown])
         content = _repositories(dict(zip(shown, counts, strict=True)), len(found), text, more)
     else:
         if not is_repository(name) or not _may_see(held, name):
             raise Refused("NAME_UNKNOWN", "repository name not known to registry")
-        await in_thread(registry.repositories.existing, name)
-        entries, count, more = await in_thread(lambda: _manifests(_listing(registry, name), text, after))
+        repository = await in_thread(registry.repositories.existing, name)
+        entries, count, more = await in_thread(lambda: _manifests(Listing(repository), text, after))
         content = _repository(name, entries, count, text, more)
     body = document(
         "crossdock registry",
@@ -87,18 +86,14 @@ def _may_see(held: tuple[str, ...] | None, name: str) -> bool:
     return any(granted(held, f"repository:{name}:{action}") for action in ("pull", "metadata_read"))
 
 
-def _listing(registry: Registry, name: str) -> Listing:
-    return Listing(registry.repositories.at(name))
-
-
-def _page(names: Sequence[str], after: str) -> tuple[list[str], str]:
-    """The names after `after`, and the last of them if there are more."""
-    rest = [each for each in names if each > after]
+def _page(keys: Sequence[str], after: str) -> tuple[list[str], str]:
+    """A page of the sorted `keys` after `after`, and its last key if there are more."""
+    rest = [each for each in keys if each > after]
     return rest[:SHOWN], rest[SHOWN - 1] if len(rest) > SHOWN else ""
 
 
 def _manifests(listing: Listing, text: str, after: str) -> tuple[list[Entry], int, str]:
-    """A page of entries, the number of all, and where the next page begins: those with tags first, by tag."""
+    """A page of entries, the number of all, and the `after` of the next page. Those with tags are first."""
     tags = listing.tags_of_digests()
     wanted = text.lower()
     keys = sorted(

@@ -165,8 +165,7 @@ class Listing:
     def manifest(self, reference: str) -> Entry:
         """The entry of the manifest with this digest. Raises `Refused`."""
         descriptor = self.repository.manifest(parse_digest(reference))
-        names = tags_by_digest(self._tagged().items())
-        return self._entry(descriptor, names.get(descriptor.digest, []))
+        return self._entry(descriptor, self.tags_of_digests().get(descriptor.digest, []))
 
     def tags(self, names: Iterable[str]) -> list[Entry]:
         """The entries of these tags that exist."""
