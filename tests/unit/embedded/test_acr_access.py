@@ -24,7 +24,7 @@ from crossdock.embedded.acr.signing import Signer
 from crossdock.embedded.routes import find_route
 from crossdock.errors import InvalidOption, StoreError
 from crossdock.protocol.acrtoken import NULL_USER
-from unit.embedded.test_registry_server import Served, digest_of, running
+from unit.embedded.test_registry_server import Served, digest_of, running, users_file
 
 USERS: dict[str, Any] = {
     "users": [
@@ -39,9 +39,7 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 @pytest.fixture
 def users(tmp_path: Path) -> Path:
-    path = tmp_path / "users.json"
-    path.write_text(json.dumps(USERS))
-    return path
+    return users_file(tmp_path, USERS)
 
 
 class Guarded:

@@ -12,7 +12,7 @@ from crossdock.embedded.counts import Counts, Visit
 from crossdock.imagebuilder import OCI_INDEX, ImageBuilder, sample_index
 from crossdock.protocol.acrtoken import NULL_USER
 from unit.embedded.test_acr_access import USERS, Guarded, basic
-from unit.embedded.test_registry_server import Served, running
+from unit.embedded.test_registry_server import Served, running, users_file
 
 
 async def text(served: Served, path: str, authorization: str = "") -> tuple[int, str]:
@@ -76,10 +76,7 @@ async def test_headers_forbid_what_is_not_its_own(tmp_path: Path) -> None:
 
 @pytest.fixture
 def users(tmp_path: Path) -> Path:
-    path = tmp_path / "users.json"
-    path.write_text(json.dumps(USERS))
-    path.chmod(0o600)
-    return path
+    return users_file(tmp_path, USERS)
 
 
 async def test_a_stranger_sees_nothing(tmp_path: Path, users: Path) -> None:

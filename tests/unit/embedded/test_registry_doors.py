@@ -23,7 +23,7 @@ from crossdock.errors import (
 )
 from crossdock.imagebuilder import OCI_INDEX, ImageBuilder, sample_index
 from crossdock.oci.digest import Digest
-from unit.embedded.test_registry_server import DATA, Served, digest_of, running
+from unit.embedded.test_registry_server import DATA, Served, digest_of, running, users_file
 
 USERS = {
     "users": [{"name": "ann", "password": "ann's"}, {"name": "bob", "password": "bob's"}],
@@ -40,10 +40,7 @@ ANN, BOB = basic("ann", "ann's"), basic("bob", "bob's")
 
 @pytest.fixture
 def users(tmp_path: Path) -> Path:
-    file = tmp_path / "users.json"
-    file.write_text(json.dumps(USERS))
-    file.chmod(0o600)
-    return file
+    return users_file(tmp_path, USERS)
 
 
 @pytest.fixture

@@ -34,6 +34,14 @@ def digest_of(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
+def users_file(folder: Path, users: object) -> Path:
+    """A users file that only its owner can read."""
+    file = folder / "users.json"
+    file.write_text(json.dumps(users))
+    file.chmod(0o600)
+    return file
+
+
 class Served:
     """A server in this loop and a client for it."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -17,6 +16,7 @@ from crossdock import listening
 from crossdock.embedded import bodies
 from crossdock.embedded.app import make_app
 from crossdock.listening import Peers, serve_app
+from unit.embedded.test_registry_server import users_file
 
 SOON = 20.0  # seconds in which what is given up after parts of one is gone, whatever the load
 
@@ -67,10 +67,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def users(tmp_path: Path) -> Path:
     """A file with one user."""
-    file = tmp_path / "users.json"
-    file.write_text(json.dumps({"users": [{"name": "a", "password": "secret"}]}))
-    file.chmod(0o600)
-    return file
+    return users_file(tmp_path, {"users": [{"name": "a", "password": "secret"}]})
 
 
 @pytest.mark.parametrize(
