@@ -17,25 +17,21 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PYTHON = "3.11"  # of Debian 12
 PACKAGES = (
-    *(
-        "libc6",
-        "libgcc-s1",
-        "libcrypt1",
-        "libexpat1",
-        "zlib1g",
-        "libbz2-1.0",
-        "liblzma5",
-        "libffi8",
-        "libssl3",
-    ),
-    *(
-        "libsqlite3-0",
-        "libuuid1",
-        "python3.11-minimal",
-        "libpython3.11-minimal",
-        "libpython3.11-stdlib",
-        "musl",
-    ),
+    "libc6",
+    "libgcc-s1",
+    "libcrypt1",
+    "libexpat1",
+    "zlib1g",
+    "libbz2-1.0",
+    "liblzma5",
+    "libffi8",
+    "libssl3",
+    "libsqlite3-0",
+    "libuuid1",
+    "python3.11-minimal",
+    "libpython3.11-minimal",
+    "libpython3.11-stdlib",
+    "musl",
 )
 DEMO = """
 import sys

@@ -18,16 +18,17 @@ PICTURES = Path(__file__).parents[2] / "build" / "pages"
 """Where screenshots are kept, to be looked at."""
 PATIENCE_S = 60.0
 FLAGS = (
-    *(
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-sync",
-    ),
-    *("--disable-background-networking", "--disable-component-update", "--remote-debugging-port=0"),
-    *("--ignore-certificate-errors", "--hide-scrollbars"),
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-sync",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--remote-debugging-port=0",
+    "--ignore-certificate-errors",
+    "--hide-scrollbars",
 )
 
 
@@ -103,7 +104,7 @@ class Browser:
 
 
 @asynccontextmanager
-async def chromium(folder: Path, *, scripts: bool = True) -> AsyncIterator[Browser]:
+async def chromium(folder: Path) -> AsyncIterator[Browser]:
     """A browser with a profile in `folder`."""
     profile = folder / "profile"
     command = [require("chromium"), *FLAGS, f"--user-data-dir={profile}", "about:blank"]
@@ -122,8 +123,6 @@ async def chromium(folder: Path, *, scripts: bool = True) -> AsyncIterator[Brows
             async with session.ws_connect(url, max_msg_size=0) as socket:
                 browser = Browser(socket)
                 await browser.ask("Network.enable")
-                if not scripts:
-                    await browser.ask("Emulation.setScriptExecutionDisabled", value=True)
                 yield browser
     finally:
         process.terminate()
