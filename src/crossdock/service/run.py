@@ -50,9 +50,8 @@ FIELD_SIZE = 16 * 1024  # bytes of a header; a token of Entra ID with 200 groups
 SUBSCRIPTION = "00000000-0000-0000-0000-000000000001"
 GROUP = "crossdock"
 
-
 Ready = Callable[[str, str], None]
-"""Called once connections are accepted: with the URL, and the link that opens the status page."""
+"""Called once connections are accepted, with the URL and the status page's link, empty without `is_dev`."""
 
 
 class ServiceOptions(Struct, frozen=True, kw_only=True):
@@ -134,15 +133,15 @@ def _check(options: ServiceOptions, host: str) -> None:
             "anybody could import: without identity settings the service may listen only on loopback",
             advice=Advice("give-identity"),
         )
-    if options.cert is None and not _has_proxy(options):
-        raise InvalidOption(
-            f"tokens would be sent in clear text: HTTPS is required to listen on {host}",
-            advice=Advice("give-certificate"),
-        )
-    if options.cert is None:
+    if _has_proxy(options):
         log.warning(
             "TLS is ended elsewhere: tokens reach %s in clear text, so only the proxy may reach it",
             options.listen,
+        )
+    elif options.cert is None:
+        raise InvalidOption(
+            f"tokens would be sent in clear text: HTTPS is required to listen on {host}",
+            advice=Advice("give-certificate"),
         )
 
 
