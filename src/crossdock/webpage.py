@@ -1,4 +1,4 @@
-"""The frame of the servers' web pages: document, style sheet, and headers that forbid everything else."""
+"""The frame of the servers' web pages: document, style sheet, and headers that forbid foreign content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the registry has done, for ``/metrics``: text that Prometheus reads. Labels have few values."""
+"""Counters of the registry for ``/metrics``, in Prometheus's text format. Labels have few values."""
 
 from __future__ import annotations
 

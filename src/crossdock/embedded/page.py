@@ -1,6 +1,6 @@
 """The registry's page, health and metrics. With a users file nothing is shown without a login.
 
-``/`` lists repositories, ``/?repository=NAME`` the tags and manifests of one, those that the user may pull.
+``/`` lists the repositories that the user may pull, ``/?repository=NAME`` the tags and manifests of one.
 """
 
 from __future__ import annotations

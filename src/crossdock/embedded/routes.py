@@ -30,7 +30,7 @@ class Route:
 
     @property
     def is_own(self) -> bool:
-        """Whether the endpoint is of no registry API and checks its callers itself."""
+        """Whether the endpoint belongs to no registry API. Such endpoints check their callers themselves."""
         return self.endpoint in ("page", "page-style", "health", "metrics")
 
     def is_costly(self, method: str) -> bool:

@@ -113,7 +113,7 @@ class IssuerKeys:
         return _trusting(self._issuer) if is_needed else None
 
     def trust_in(self, trust: ssl.SSLContext | None) -> None:
-        """Fetch keys with this `trust` from now on, at once if the last try failed. Fetched ones stay."""
+        """Use `trust` when keys are fetched, which is possible at once after a failure. Fetched keys stay."""
         self._tls = trust
         self._tried_until = self._clock()
 

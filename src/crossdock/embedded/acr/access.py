@@ -163,9 +163,9 @@ class Access:
         return str(claims["sub"])
 
     async def visitor(self, request: web.Request) -> tuple[str, ...]:
-        """The scopes of the user of a page, who is never anonymous.
+        """The scopes of a page's user.
 
-        Raises `Refused`: 401 with a challenge that browsers understand, or 429.
+        Raises `Refused`: 401 with a challenge that browsers understand, for anonymous users too, or 429.
         """
         accounts, service = await in_thread(self._file.current), _service(request)
         authorization = request.headers.get("Authorization", "")

@@ -51,7 +51,7 @@ class Following:
         self.refresh()
 
     def refresh(self) -> None:
-        """Take the figures as they are now: nothing happens while an import waits."""
+        """Update the figures. An import that waits has no events, so call this before they are read."""
         progress, totals, moving = self._progress, self._totals, self._totals.moving
         progress.bytes = totals.bytes_here
         progress.present = totals.bytes_done + totals.bytes_skipped + totals.bytes_mounted
@@ -63,7 +63,7 @@ class Following:
 
     @property
     def waits_for_others(self) -> bool:
-        """Whether the import does nothing by itself: other imports have what it needs, such as memory."""
+        """Whether no request and no blob is under way: it waits for memory or places that others use."""
         return self._totals.is_idle and not self._totals.moving and not self._progress.rate
 
     def all_done(self) -> None:
@@ -77,7 +77,7 @@ class Following:
 
 
 def quiet(progress: Progress) -> None:
-    """Nothing moves any more."""
+    """Reset the figures of a running import."""
     progress.rate, progress.blob, progress.in_flight, progress.limited_by = 0.0, "", 0, ""
 
 

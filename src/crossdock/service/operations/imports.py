@@ -202,7 +202,7 @@ class Imports:
         return sorted([*ended, *open_], key=lambda each: -each.created)
 
     def waits_for(self, operation: Operation) -> str:
-        """What an open import waits for, in words; empty if nothing is known to hold it up."""
+        """The reason for which an open import waits, as text; empty if none is known."""
         active = self._active.get(operation.id)
         if active is None:
             return ""

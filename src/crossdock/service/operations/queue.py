@@ -91,7 +91,7 @@ class FairQueue:
         return None
 
     def reasons(self, job_id: str) -> list[str]:
-        """What a waiting job waits for, in words; empty for a job that does not wait, or is next."""
+        """The reasons for which a job waits, as text; empty if it does not wait or is next."""
         job = next((jobs[job_id] for jobs in self._waiting.values() if job_id in jobs), None)
         if job is None:
             return []

@@ -1,4 +1,4 @@
-"""The two registries of an import, as the status page and the metrics name them."""
+"""Names of the source and target registry of an import, for the status page and the metrics."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Ends:
         return self._name(source.registry_uri or source.resource_id or ""), self._name(str(order.registry))
 
     def labels(self, operation: Operation) -> tuple[str, str]:
-        """As `names`; ``other`` for what neither inventory nor settings list, which clients could make up."""
+        """As `names`, but ``other`` unless inventory or settings list it: clients can send any name."""
         source, target = self.names(operation)
         return (
             source if source in self._labels else OTHER,

@@ -46,7 +46,7 @@ class Metrics:
         self._queued = Gauge("crossdock_imports_queued", "Imports waiting to run.", registry=self._registry)
         self._age = Gauge(
             "crossdock_imports_queue_age_seconds",
-            "Seconds that the import which has waited longest has waited.",
+            "Seconds since the oldest waiting import was accepted.",
             registry=self._registry,
         )
         self._running = Gauge(

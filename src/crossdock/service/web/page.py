@@ -54,7 +54,7 @@ async def cancel_by_button(service: Service, call: Call) -> Reply:
     operation, target = find_import(service, call)
     given = form.get("token", [""])[0].encode("utf-8", "surrogatepass")
     if not hmac.compare_digest(button_token(service, call.principal, operation).encode(), given):
-        refuse(403, "StalePage", "This button is not of the page as it is now: load the page again.")
+        refuse(403, "StalePage", "This button belongs to an older page: load the page again.")
     await cancel(service, call, operation, target)
     return Reply(status=303, headers={"Location": f"../../?import={operation.id}"})
 

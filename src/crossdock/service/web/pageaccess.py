@@ -1,4 +1,4 @@
-"""Who may see the status page and use its buttons: browsers with a token, or with the development link."""
+"""Access to the status page and its buttons: by a token, or by the link of the development cloud."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def authenticate(service: Service, request: web.Request) -> Principal:
     """The caller of the page. A browser can only send a token as the password of ``Basic``.
 
     The user name is ignored. Browsers send `Basic` and cookies automatically, so they are accepted only here,
-    and what a button does needs its `button_token` besides. Raises `Refused`.
+    and the request of a button needs its `button_token` as well. Raises `Refused`.
     """
     if opens_link(service, request) or _has_cookie(service, request):
         assert service.link is not None
@@ -66,7 +66,7 @@ def _is_key(service: Service, request: web.Request, given: str) -> bool:
 
 
 def set_cookie(service: Service) -> str:
-    """The ``Set-Cookie`` for whoever opened the link, so that the key does not stay in the address bar."""
+    """The ``Set-Cookie`` of the response to the link: the key then does not stay in the address bar."""
     assert service.link is not None
     return f"{_cookie_name(service)}={service.link.key}; Path=/; Secure; HttpOnly; SameSite=Strict"
 

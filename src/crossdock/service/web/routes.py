@@ -203,7 +203,8 @@ ROUTES: tuple[Route, ...] = (
         "Cancel an import by the status page's button",
         guard="page",
         statuses=(303,),
-        errors=_NO_IMPORT | {403: "The button is not of the page as it is now, or the caller has no right."},
+        errors=_NO_IMPORT
+        | {403: "The button belongs to an older page, or the caller may not cancel the import."},
     ),
     _open("GET", "/page.css", page.style, "page-style", "Its style sheet", "text/css"),
     _open("GET", "/page.js", page.script, "page-script", "Its script", "text/javascript"),
