@@ -283,8 +283,8 @@ class Mounts(Protocol):
     def claim(self, blobs: Iterable[Descriptor], source: str) -> AbstractContextManager[None]:
         """The block that copies the blobs of a manifest from the registry `source`.
 
-        Other copies wait in `turn` for those that it is the first to claim, until this repository has them.
-        It is entered at once.
+        Other copies wait in `turn` until this repository has the blobs that it was the first to claim. The
+        block is entered at once.
         """
 
     def turn(self, descriptor: Descriptor, source: str) -> AbstractAsyncContextManager[None]:
@@ -304,16 +304,16 @@ class Mounts(Protocol):
 
 
 class FindsOnUpload(Protocol):
-    """A target whose uploads find out that it has the blob already. Their sessions have a ``find``.
+    """A target whose upload sessions can find out whether it has the blob already, by their method ``find``.
 
-    For small blobs that saves the request of `Target.has_blob`.
+    For small blobs this saves the request of `Target.has_blob`.
     """
 
     def finds_on_upload(self, descriptor: Descriptor) -> bool:
-        """Whether ``await session.find()`` of this blob's upload is to be asked, in place of `has_blob`.
+        """Whether to call ``await session.find()`` of this blob's upload instead of `has_blob`.
 
-        It is called before the first `UploadSession.append`. True: the target has the blob, and the session
-        is done. Raises as `has_blob` does.
+        It is called before the first `UploadSession.append`, and raises as `has_blob` does. If it returns
+        True, the target has the blob, and the session is done.
         """
 
 
@@ -339,7 +339,7 @@ class LimitsSizes(Protocol):
 
     @property
     def limits_blobs(self) -> bool:
-        """Whether there is such a size for blobs."""
+        """Whether a largest size of blobs is known."""
 
     def check_size(self, descriptor: Descriptor, *, is_manifest: bool) -> None:
         """Raise `LimitExceeded` for a blob or manifest that is over a limit. Nothing of it has been sent."""

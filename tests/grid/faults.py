@@ -76,7 +76,7 @@ def at_target(place: str, subject: Subject) -> Matcher:
         return lambda seen: seen.method == "PUT" and subject.large.partition(":")[2] in seen.path
     if place in ("manifest", "tag"):
         return _manifest(place, subject, ("PUT",))
-    # With a body it is a whole blob in one POST; a mount is a question, whose refusal ends no copy.
+    # With a body it is a whole blob in one POST. Mounts are left out: a copy continues when they are refused.
     return lambda seen: seen.is_upload_start() and not seen.body_size and "mount=" not in seen.path
 
 

@@ -64,7 +64,7 @@ def content_range_for_chunk(start: int, stop: int) -> str:
 def parse_uploaded(value: str, range_end: str = "last") -> int | None:
     """How many bytes an upload session holds, by its ``Range: 0-<last>``; None when it says nothing usable.
 
-    `range_end` is ``next`` where that is the offset of the next byte instead (`registry.kinds.UploadFacts`).
+    `range_end` is ``next`` where the header ends with the offset of the next byte (`registry.kinds`).
     distribution sends ``0-0`` for an empty session as well as for one byte. It is read as 0: a
     session that holds one byte is not worth keeping.
     """

@@ -68,10 +68,10 @@ class UploadRules(Struct, frozen=True, kw_only=True):
     trust_range: bool = True  # False: `Range` of a 2xx stands still though bytes were stored (ECR, U9)
     last_in_put: bool = False  # the last chunk travels in the closing PUT (U11)
     least_chunk: int = 0  # bytes of all chunks but the last
-    most_chunk: int | None = None  # bytes of any request, by a person's word; None: there is none
+    most_chunk: int | None = None  # bytes of any request, if that is configured
     chunk_multiple: int = 1  # chunks end at multiples of it
-    range_end: str = "last"  # of what a session says when it is asked: as `registry.kinds.UploadFacts`
-    bad_request: str = "codes"  # what a 400 to a whole blob means: likewise
+    range_end: str = "last"  # as `registry.kinds.UploadFacts.range_end`
+    bad_request: str = "codes"  # as `registry.kinds.UploadFacts.bad_request`
 
 
 class Open(Struct, frozen=True):

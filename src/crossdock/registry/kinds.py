@@ -54,7 +54,8 @@ class UploadFacts(Struct, frozen=True, kw_only=True):
     most_chunks: int | None = None  # of one blob; a larger chunk is the smaller evil
     trust_range: bool = True  # False: `Range` of a 2xx does not say what was stored
     range_end: Literal["last", "next"] = "last"
-    """The byte that `Range` ends with in what a query of a session gets, and a chunk that is refused."""
+    """The end of `Range` in responses to queries of a session, and to refused chunks: the last byte, or the
+    next one."""
     last_in_put: bool = False  # the last bytes go with the closing PUT
     bad_request: Literal["codes", "way"] = "codes"
     """The meaning of a 400 to a whole blob: that of its codes, or a refusal of this way to upload."""

@@ -186,7 +186,7 @@ class RegistryRepository(Manifests):
         return found
 
     def finds_on_upload(self, descriptor: Descriptor) -> bool:
-        """As `content.FindsOnUpload`: in an absent repository there is nothing to be found."""
+        """As `content.FindsOnUpload`; in an absent repository ``find`` sends no request."""
         if self.knows_blob(descriptor):
             return False
         contents, is_checked = self._contents, descriptor.digest.algorithm == "sha256"
@@ -221,7 +221,7 @@ class RegistryRepository(Manifests):
                 if not is_referred:
                     return False
             if await self._try_mount(descriptor, from_repository, counts=is_referred):
-                # Less than True: the other manifest may be there already, and its response on the way.
+                # This is no proof: the other manifest may be there already, and its response on the way.
                 if contents.mounts_late is None:
                     contents.mounts_late = False
                 return True
@@ -260,7 +260,7 @@ class RegistryRepository(Manifests):
 
     @property
     def limits_blobs(self) -> bool:
-        """Whether its kind, or the inventory, has a limit of blobs."""
+        """Whether its kind or the inventory limits the size of blobs."""
         return self.client.kind.largest_blob is not None
 
     def check_size(self, descriptor: Descriptor, *, is_manifest: bool) -> None:

@@ -79,7 +79,7 @@ class BlobCopies:
     def claim(self, blobs: list[Descriptor]) -> AbstractContextManager[None]:
         """The block that copies these blobs of one manifest.
 
-        Nothing is claimed by what may wait for other copies first: see `copy`.
+        A copy that may have to wait for others first claims nothing: see `copy`.
         """
         mounts = self._mounts
         if mounts is None or self._reads is not None or self._tally.lags:
@@ -157,9 +157,9 @@ class BlobCopies:
             return await self._move(blob, finds=finds)
 
     def _is_found_on_upload(self, blob: Descriptor) -> bool:
-        """Whether the blob's upload finds out that the target has it.
+        """Whether the blob's upload is to find out if the target has it.
 
-        Not where that has to be certain, nor where several targets first agree on who needs the blob.
+        It is not if the answer has to be certain, or if several targets first agree on who needs the blob.
         """
         workshop = self._workshop
         if self._reads is not None or workshop.checks_blobs or workshop.verify == "reread":

@@ -22,14 +22,12 @@ from crossdock.errors import (
 )
 
 SLOT_SIZE = 1 << 20  # hashed and sent in one call each: 1,000 calls a second at 1 GiB/s, still warm in cache
-
-
 LOOSE = 256 << 10  # bytes; `lend` takes more from the arena
 KEPT_FREE = 4  # one in this many slots is reserved for shares that hold none
 
 
 class Loose:
-    """Memory of a few bytes, for which a slot is reserved."""
+    """Memory for a small blob, outside the arena; a slot is reserved for it all the same."""
 
     __slots__ = ("view",)
 
@@ -167,10 +165,10 @@ class Budget:
         self._grant()
 
     async def lend(self, size: int, *, marked: bool = False) -> Memory:
-        """Memory for `size` bytes, at most a slot; to be released. Little is not taken from the arena.
+        """Memory for `size` bytes, at most a slot; to be released. A slot is reserved in any case.
 
-        A slot is reserved all the same. But its pages, huge ones where the system has them, stay untouched:
-        64 blobs of 64 KiB at once would make 64 MiB resident. `marked`: a slot, which can be marked.
+        Up to `LOOSE` bytes are not taken from the arena, so that the slot's pages, which may be huge ones,
+        stay untouched: 64 blobs of 64 KiB at once would make 64 MiB resident. `marked`: always a slot.
         """
         if size > LOOSE or marked:
             return await self.one()

@@ -172,7 +172,7 @@ class SharedBlob:
             self._wake.set_result(None)
 
     async def goes_on(self, stop: int) -> bool:
-        """Wait until more is read; False: everything before `stop` was, or no more is, or not soon."""
+        """Wait until more is read. False: all before `stop` was read, or nothing more is, or not soon."""
         passed = self._passed
         if not self._has_begun or self._is_over or stop <= self._given:
             return False

@@ -1,8 +1,8 @@
-"""Sizes that a target does not take are found before anything is sent.
+"""Blobs that are too large for a target are found before anything is sent.
 
-The manifests below an index are read anyway, each by its own task. Where the target is known to take no blob
-over a size, blobs wait until the last of these manifests was compared with it: one image that is too large
-must not show after the bytes of the others. That needs no further request, and the time of one manifest.
+The manifests below an index are read anyway, each by its own task. If the target is known to limit the size
+of blobs, blobs wait until all of these manifests were compared with the limit: an image that is too large
+must not be found after the blobs of the others were sent. That costs no request, only the time of one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from crossdock.oci.digest import Digest
 
 
 class SizeCheck:
-    """The manifests of one copy whose blobs were compared with the target's limits, and those to come."""
+    """The manifests of one copy whose blobs were compared with the target's limits, and those to be."""
 
     def __init__(self) -> None:
         self._done: set[Digest] = set()
@@ -34,11 +34,11 @@ class SizeCheck:
             self._nothing_awaited.set()
 
     def forget(self, manifests: Iterable[Descriptor]) -> None:
-        """Some of these were not copied, and none is awaited any longer."""
+        """Await none of these any longer; some may not have been copied."""
         self._awaited -= {each.digest for each in manifests}
         if not self._awaited:
             self._nothing_awaited.set()
 
     async def wait(self) -> None:
-        """Until no manifest is awaited."""
+        """Return when no manifest is awaited."""
         await self._nothing_awaited.wait()

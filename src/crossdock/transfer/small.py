@@ -46,8 +46,8 @@ class SmallMove:
         *,
         finds: bool = False,
     ) -> None:
-        """`reads`: the blob is read once for several targets. `finds`: the upload is to find out whether the
-        target has the blob (`content.FindsOnUpload`).
+        """`reads`: the blob is read once for several targets. `finds`: the upload session finds out first
+        whether the target has the blob (`content.FindsOnUpload`).
         """
         self._blob = blob
         self._source_name = f"{source.name}@{blob.digest}"

@@ -12,7 +12,7 @@ WRITE_PIECE = 1 << 20
 
 
 class Outgoing:
-    """Reused by a connection: `begin`, then `give` and `take` … until nothing is `unsent`."""
+    """Reused for every request of a connection: `begin`, then `give` and `take` until nothing is `unsent`."""
 
     __slots__ = ("_data", "_head", "_since", "_waiting", "is_draining", "size", "unsent")
 
@@ -22,7 +22,7 @@ class Outgoing:
     def begin(self, size: int, head: bytes = b"") -> None:
         """A request with a body of `size` bytes. `head` leaves with the first of them."""
         self.size = self.unsent = size
-        """Bytes of the body, and those that `give` has not got."""
+        """Bytes of the whole body, and those that are still to be passed to `give`."""
         self._head = head if size else b""
         self._data: memoryview | None = None  # not yet taken
         self.is_draining = False
@@ -35,7 +35,7 @@ class Outgoing:
             raise InvalidInput(f"{count} body bytes given where {self.unsent} are left of the request")
 
     def give(self, data: memoryview) -> memoryview | None:
-        """The next bytes of the body, for `take`. Returns what is to be sent before."""
+        """Accept the next bytes of the body, for `take`. Returns the head if it is to be sent before them."""
         head, self._head = self._head, b""
         self.unsent -= len(data)
         joins = bool(head) and len(data) <= JOINED
@@ -53,12 +53,12 @@ class Outgoing:
         return piece
 
     def drop(self) -> bool:
-        """Let go of what was not taken; False: that was done before."""
+        """Drop the bytes that were not taken; False: there is nothing to drop."""
         had, self._data = self._data is not None, None
         return had
 
     def watch(self, now: float) -> None:
-        """Time begins for `stuck`."""
+        """Start the time that `stuck` measures."""
         self._waiting, self._since = -1, now
 
     def stuck(self, now: float, beyond: int, bound: float) -> int | None:

@@ -13,9 +13,8 @@ older than this request and is replaced now, or a credential helper now returns 
 token that was issued for this very request is refused, the refusal is final, with two exceptions: the new
 challenge names a scope that was not requested (a mirror that keeps its repositories under another name), or
 the token has never been accepted and is only seconds old, so that an instance whose clock is behind may
-accept it soon. That is waited for briefly, and longer only for a login whose token ``GET /v2/`` refuses too:
-a token that is accepted there has no right to the content, and one that was issued to nobody in particular
-seldom has.
+accept it soon. The wait is short. It is longer only for the token of a login that ``GET /v2/`` refuses too:
+a token that is accepted there has no right to the content, and an anonymous token seldom has.
 """
 
 from __future__ import annotations
@@ -67,8 +66,9 @@ CHECK_S = 60.0
 YOUNG_S = 10.0
 """A token younger than this may not be valid yet on every instance; clocks of a cluster differ by less."""
 SETTLES_S = 2.0
-"""A young token that is still refused after this long may be valid without a right to the content, which
-``GET /v2/`` shows, or revoked: then it is replaced once. An anonymous one is waited for no longer."""
+"""A young token that is still refused after this long is tried at ``GET /v2/``. If it is accepted there, it
+has no right to the content; else it may have been revoked, and is replaced once. An anonymous token is not
+waited for any longer."""
 LONG_REQUEST_S = 60.0
 """Remaining lifetime that a token needs to start an upload; at most half of the whole (U14)."""
 
@@ -428,7 +428,7 @@ class Authenticator:
         return self._clock.monotonic() - token.minted < longest
 
     async def _is_waited_for(self, scope: Scope, token: Token) -> bool:
-        """Whether a refused token is kept: it may become valid, as a new one would, or no token would do."""
+        """Whether to keep a refused token: it may become valid soon, or a new one would grant no more."""
         header = f"Bearer {token.value}"
         if self._taken.get(scope) == header:
             return False

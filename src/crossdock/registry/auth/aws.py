@@ -28,11 +28,11 @@ class AwsRefused(CredentialsError):
 
 
 class Aws:
-    """The API of ECR in one region, private or public. Threads may use it at once."""
+    """The API of ECR in one region, private or public. Safe to share between threads."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
-        self._session: Any = None  # finds the identity once, and makes a client per call
+        self._session: Any = None  # finds the identity once; each call has its own client
         self._lock = Lock()  # a session makes one client at a time
 
     def ask(self) -> Answer:

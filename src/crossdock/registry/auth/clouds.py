@@ -69,8 +69,7 @@ def cloud_of(registry: str, kind: str = "", region: str = "") -> Cloud | None:
 
 
 def ecr_host(registry: str) -> re.Match[str] | None:
-    """The account, region and other groups in the name of ECR's registry at ``host[:port]``; None: it is
-    another."""
+    """The account, region and other groups of the name, if ``host[:port]`` is a registry of ECR."""
     return _ECR.fullmatch(split_key(registry)[0])
 
 

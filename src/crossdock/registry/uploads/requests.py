@@ -57,9 +57,9 @@ class UploadRequests:
         return checked(await self._post(path, b"", _OPENED))
 
     async def find(self) -> Reply | None:
-        """Ask for a mount from the repository itself: the response, 201 or 202; None: refused. # network
+        """Request a mount from the repository itself. Returns the response; None: refused. # network
 
-        A 201 says that the blob is here, a 202 opened a session for it (M6).
+        A 201 means that the blob is there, a 202 has opened a session for it (M6).
         """
         path = self._repository.path
         mount = endpoints.mount(path, self._descriptor.digest, path)

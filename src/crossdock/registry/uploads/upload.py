@@ -137,9 +137,9 @@ class RegistryUpload:
         return found.offset, f"{found.lost} bytes that it had acknowledged are lost" if found.lost else ""
 
     async def find(self) -> bool:
-        """As `content.FindsOnUpload` says; where the blob is not here, its session may be open. # network
+        """As `content.FindsOnUpload`; if the blob is missing, its session may be open afterwards. # network
 
-        HEAD confirms a yes, because it states the size, and answers where such a mount is refused.
+        HEAD confirms a 201, because it states the size, and is sent if the mount is refused.
         """
         contents, path = self._memory.contents, self._repository.path
         if self._opened is not None or contents.is_absent(path):
