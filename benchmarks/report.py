@@ -37,22 +37,22 @@ _WHY = """
 - **TLS on both sides:** the engine in Rust needs less CPU than Python's `ssl` (`crossdock --version` says
   `tls: rustls`).
 
-It is **not faster** where source and target are on one fast network without TLS: there the CPU limits, and
-crossdock hashes every byte that it copies. oras does not; with `--verify target` crossdock leaves that to the
-target, too. Nor is it faster than regsync where tags are compared and nothing has to be copied: a Python
-program takes longer to start.
+It is **not faster** where source and target are on one fast network without TLS: there the CPU is the limit,
+and crossdock hashes every byte that it copies. oras does not hash; with `--verify target` crossdock does not
+either, and only the target checks the bytes. Nor is it faster than regsync if tags are compared and nothing
+has to be copied: a Python program takes longer to start.
 
 ## How much memory
 
-A copy keeps at most `--memory` bytes of blobs (256 MiB by default), whatever their size. Peaks that were
-measured:
+A copy keeps at most `--memory` bytes of blobs (256 MiB by default), whatever their size. Measured peaks:
 """
 
 _REST = """
 [Measurements](measurements.md) has every scenario with all tools, commands and charts, the kernels, and the
-bars that crossdock has to meet, also those that it misses. [benchmarks/README.md](../benchmarks/README.md)
-describes the method and its limits; `make bench` repeats it on your machine. Both pages are generated from
-the records in `benchmarks/results` by `python -m benchmarks report`: do not edit them.
+bars that crossdock has to meet, including those that it misses.
+[benchmarks/README.md](../benchmarks/README.md) describes the method and its limits; `make bench` repeats it
+on your machine. Both pages are generated from the records in `benchmarks/results` by
+`python -m benchmarks report`: do not edit them.
 """
 
 

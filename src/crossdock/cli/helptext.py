@@ -80,7 +80,7 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 
 
 def _paragraphs(text: str) -> list[str]:
-    """The lines of the text; those that begin with a letter continue a line that does too."""
+    """The lines of the text. Successive lines without an indent are joined, except after a colon."""
     lines: list[str] = []
     for line in text.splitlines():
         if lines and lines[-1][:1].strip() and line[:1].strip() and not lines[-1].endswith(":"):

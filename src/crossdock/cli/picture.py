@@ -26,7 +26,7 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 class Figures(Struct, frozen=True, kw_only=True):
-    """What a total line says. Sizes in bytes, times in seconds."""
+    """The figures of the total line. Sizes in bytes, times in seconds."""
 
     there: int = 0  # at the target, of `found`
     found: int = 0
@@ -38,7 +38,7 @@ class Figures(Struct, frozen=True, kw_only=True):
 
 
 class Row(Struct, frozen=True):
-    """A blob under way, or some that share a row. `layer` is empty where the name says it all."""
+    """A blob under way, several small ones, or images without blobs; only the first has a `layer`."""
 
     name: str
     layer: str  # a digest
@@ -51,7 +51,7 @@ class Row(Struct, frozen=True):
 
 
 def total_lines(figures: Figures, columns: int) -> list[str]:
-    """The total, whole: on one line in 90 columns, up to two in 60 and three in 40.
+    """The complete total: one line in 90 columns, at most two in 60 and three in 40.
 
     ``43%  431.2/1024.0 MiB  139.0 MiB/s  0:05  0:12 left  1 failed  limit: target``
     """
@@ -61,7 +61,7 @@ def total_lines(figures: Figures, columns: int) -> list[str]:
 
 
 def total_parts(figures: Figures, limit: str = "limit: ") -> list[str]:
-    """The parts of the total; those that are not known, or not worth a word, are left out."""
+    """The parts of the total, without failures if there are none and the limit if it is not known."""
     left = "-:--" if figures.left is None else clock_time(figures.left)
     parts = [
         f"{percent(figures.there, figures.found)}%",
@@ -117,7 +117,7 @@ def _packed(parts: Iterable[str], width: int) -> list[str]:
 def rows_of(images: Sequence[UnderWay], rate_of: Callable[[str, MovingBlob], float]) -> list[Row]:
     """A row for each large blob, one for all small ones, and one for images without blobs under way.
 
-    `rate_of` a blob on its way to a target: bytes a second.
+    ``rate_of(target, blob)`` is in bytes per second.
     """
     rows: list[Row] = []
     small: list[tuple[UnderWay, MovingBlob]] = []
@@ -146,7 +146,7 @@ def rows_of(images: Sequence[UnderWay], rate_of: Callable[[str, MovingBlob], flo
 
 
 def waiting(side: Limit | None) -> str:
-    """What a row without progress says."""
+    """The state of a row without progress."""
     return f"{_WAITS}{side}" if side is not None else "starts"
 
 
@@ -154,7 +154,7 @@ def _state(sent: int, size: int, rate: float, waits_for: Limit | None) -> str:
     if rate >= 1:
         return f"{format_size(rate)}/s"
     if sent >= size > 0:
-        return waiting("target")  # to take the end of it
+        return waiting("target")  # to acknowledge it
     return "waits" if waits_for is None and sent else waiting(waits_for)
 
 
@@ -171,7 +171,7 @@ def row_line(row: Row, columns: int) -> str:
     bar = _bar(row.sent, row.size) if has_size else ""
     digits = row.layer.rpartition(":")[2][:_DIGITS]
     right = left = ""
-    for least, layer, parts in (  # the longest name that may be cut for it
+    for least, layer, parts in (  # columns left for the name; a shorter name needs fewer
         (20, f"layer {digits}", (bar, share, whole)),
         (16, f"layer {digits}", (share, whole)),
         (14, f"layer {digits}", (share,)),
@@ -190,7 +190,7 @@ def row_line(row: Row, columns: int) -> str:
 
 
 def _tail(name: str, most: int) -> str:
-    """The end of a reference: what is before it is the same in many rows."""
+    """The end of a reference, as many rows have the same beginning."""
     return name if len(name) <= most else f"…{name[len(name) - most + 1 :]}"
 
 
@@ -203,10 +203,9 @@ def _bar(sent: int, size: int) -> str:
 
 
 def picture(title: str, rows: Sequence[Row], figures: Figures, columns: int, lines: int) -> list[str]:
-    """Everything, the total at the bottom, for a window of `columns` and `lines`.
+    """All lines, the total last, for a window of `columns` and `lines`.
 
-    It has so few lines that they fit into the window also after it was made `NARROW` and each of them takes
-    several rows.
+    There are few enough to fit when the window is made `NARROW` afterwards, and each takes several rows.
     """
     total = total_lines(figures, columns)
     folds = max(1, -(-min(columns, WIDEST) // NARROW))

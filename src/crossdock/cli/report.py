@@ -222,7 +222,7 @@ class ArchiveReport(ListReport):
         self._place, self._written = place, written
 
     def lines(self) -> Iterator[str]:
-        """As `Report.lines`: also one for each reference, which is in the archive only now."""
+        """As `Report.lines`: one for each reference too, as none is in the archive before its end."""
         width = result_width(sys.stdout)
         for each in self._result.copies:
             if each.result is not None:
@@ -265,7 +265,7 @@ class MirrorReport(_ManyReport):
     result: MirrorResult
 
     def __init__(self, entry: Entry, shard: Shard | None, *, keeps: bool) -> None:
-        """`keeps`: for JSON; text needs the result alone."""
+        """`keeps` the documents of copies, which only JSON needs."""
         self._entry = entry
         self._shard = shard
         self._keeps = keeps

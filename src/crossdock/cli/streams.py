@@ -24,13 +24,11 @@ _QUEUED_RESULTS = 65_536  # of copies, about 10 MB
 
 
 _quiet = False  # --quiet: no warnings, and one line of text at most
-
-
-_stdout_failure: OSError | None = None  # of a thread that wrote there
+_stdout_failure: OSError | None = None  # of a `ResultWriter`, not raised yet
 
 
 def is_quiet() -> bool:
-    """Whether `be_quiet` was told so."""
+    """Whether the command is quiet (`be_quiet`)."""
     return _quiet
 
 
@@ -238,7 +236,7 @@ class LineWriter:
 
 
 class ResultWriter(LineWriter):
-    """Writes results to stdout as they come. A reader that is too slow does not hold up the copies."""
+    """Writes results to stdout as they come. A slow reader does not delay the copies."""
 
     def __init__(self) -> None:
         self.stream = sys.stdout
@@ -246,7 +244,7 @@ class ResultWriter(LineWriter):
         super().__init__(self.stream, _QUEUED_RESULTS)
 
     def finish(self) -> None:
-        """Write what is left, and how many lines were dropped. The next print tells of a failure."""
+        """Write the queued lines, and how many were dropped. The next print raises a failure."""
         global _stdout_failure
         if self.lost:
             self.offer(f"{self.lost} more results, which stdout was too slow for", last=True)

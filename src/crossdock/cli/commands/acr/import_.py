@@ -195,7 +195,7 @@ def _import_into_several(
 def _resumable(
     error: BaseException, tally: Tally, namespace: argparse.Namespace, options: CopyOptions
 ) -> BaseException:
-    """`error` with how to resume, if uploads were kept. A password of the command line is not repeated."""
+    """`error` with the command that resumes, if uploads were kept; it does not repeat a password."""
     from crossdock.cli.running import how_to_resume
 
     if isinstance(error, CrossdockError):
@@ -206,7 +206,7 @@ def _resumable(
 
 
 def _document(result: ImportResult | RegistryResult) -> dict[str, Any]:
-    """The result as plain values, its warnings in the words of ``acr``."""
+    """The result as plain values, with advice in its warnings that names flags of ``acr``."""
     from crossdock.cli.failure import warning_text
 
     document = result.as_dict()
