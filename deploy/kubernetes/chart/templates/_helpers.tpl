@@ -1,10 +1,10 @@
-{{/* The name of what belongs to the release; with "-migration", a CronJob may have 52 characters. */}}
+{{/* The name of the release's resources. A CronJob's name, with "-migration", may have 52 characters. */}}
 {{- define "crossdock.name" -}}
 {{- $name := ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name) (contains .Chart.Name .Release.Name) }}
 {{- $name | trunc 42 | trimSuffix "-" }}
 {{- end }}
 
-{{/* What selects the pods of a component: (list $ "service"). */}}
+{{/* The labels that select the pods of a component: (list $ "service"). */}}
 {{- define "crossdock.selector" -}}
 app.kubernetes.io/name: {{ (index . 0).Chart.Name }}
 app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
@@ -18,7 +18,7 @@ app.kubernetes.io/managed-by: {{ (index . 0).Release.Service }}
 helm.sh/chart: {{ (index . 0).Chart.Name }}-{{ (index . 0).Chart.Version }}
 {{- end }}
 
-{{/* What all pods have in common. */}}
+{{/* The fields of every pod. */}}
 {{- define "crossdock.pod" -}}
 serviceAccountName: {{ include "crossdock.name" . }}
 automountServiceAccountToken: false
