@@ -75,6 +75,16 @@ def places(
     return f"{source.host}/{repository}", f"{target.host}/copy/{repository}"
 
 
+@pytest.fixture
+def slow(target: DockerRegistry, fault_proxy: Callable[..., FaultProxy]) -> FaultProxy:
+    """A proxy before the target."""
+    return fault_proxy(target.host)
+
+
+def through(proxy: FaultProxy, place: str) -> str:
+    return f"{proxy.host}/{place.partition('/')[2]}"
+
+
 def write(path: Path, source: str, target: str, limits: Any = None, **more: Any) -> str:
     entry = {"name": "team", "source": source, "targets": [target], **more}
     document = {"version": 1, "mirrors": [entry], **({"limits": limits} if limits else {})}
@@ -227,19 +237,12 @@ def test_credentials_travel_by_tls_and_stay_out_of_logs_and_files(
 
 
 def test_requests_are_limited_and_pauses_hold_for_the_whole_cluster(
-    crossdock: Crossdock,
-    places: tuple[str, str],
-    clusters: list[str],
-    fault_proxy: Callable[..., FaultProxy],
-    target: DockerRegistry,
-    tmp_path: Path,
+    crossdock: Crossdock, places: tuple[str, str], clusters: list[str], slow: FaultProxy, tmp_path: Path
 ) -> None:
-    slow = fault_proxy(target.host)
     busy = Answer(429, {"Retry-After": "2"})
     fault = slow.add(Fault("POST */blobs/uploads/*", nth=6, answer=busy))
-    where = f"{slow.host}/{places[1].partition('/')[2]}"
     limits = {"hosts": {slow.host: {"requests_per_second": 30, "connections": 2}}}
-    file = write(tmp_path / "m.yaml", places[0], where, limits)
+    file = write(tmp_path / "m.yaml", places[0], through(slow, places[1]), limits)
     crossdock.ok("apply", file, *QUIET, "--cluster", clusters[0])
     times = [each.at for each in slow.seen]
     for index, begin in enumerate(times):
@@ -250,18 +253,11 @@ def test_requests_are_limited_and_pauses_hold_for_the_whole_cluster(
 
 
 def test_connections_to_a_host_are_those_of_the_whole_cluster(
-    crossdock: Crossdock,
-    places: tuple[str, str],
-    clusters: list[str],
-    fault_proxy: Callable[..., FaultProxy],
-    target: DockerRegistry,
-    tmp_path: Path,
+    crossdock: Crossdock, places: tuple[str, str], clusters: list[str], slow: FaultProxy, tmp_path: Path
 ) -> None:
-    slow = fault_proxy(target.host)
     slow.add(Fault(UPLOADS, times=None, rate=30_000))  # so that each worker could use many
-    where = f"{slow.host}/{places[1].partition('/')[2]}"
     limits = {"hosts": {slow.host: {"connections": 4}}}
-    file = write(tmp_path / "m.yaml", places[0], where, limits)
+    file = write(tmp_path / "m.yaml", places[0], through(slow, places[1]), limits)
     crossdock.ok("apply", file, *QUIET, "--cluster", clusters[0])
     slow.settle()
     used: dict[int, tuple[float, float]] = {}
@@ -332,16 +328,10 @@ def chunks(proxy: FaultProxy) -> int:
 
 
 def test_a_cancelled_run_leaves_no_process_and_local_workers_go_on(
-    crossdock: Crossdock,
-    places: tuple[str, str],
-    target: DockerRegistry,
-    fault_proxy: Callable[..., FaultProxy],
-    tmp_path: Path,
+    crossdock: Crossdock, places: tuple[str, str], slow: FaultProxy, tmp_path: Path
 ) -> None:
-    slow = fault_proxy(target.host)
     slow.add(Fault(UPLOADS, times=None, rate=2_000))
-    where = f"{slow.host}/{places[1].partition('/')[2]}"
-    file = write(tmp_path / "m.yaml", places[0], where)
+    file = write(tmp_path / "m.yaml", places[0], through(slow, places[1]))
     with crossdock.start("apply", file, *QUIET, "--workers", "2") as running:
         wait_until(lambda: len(slow.seen) >= 10, "requests", 60)
         started = children(running.pid)
