@@ -41,6 +41,7 @@ from crossdock.clusters.groups import Item, Job
 from crossdock.clusters.place import ClusterPlace
 from crossdock.migration.file import MigrationFile
 from crossdock.migration.planfile import PlannedRepository
+from crossdock.migration.runfile import Item as Note
 from crossdock.mirroring.entry import Entry
 from crossdock.mirroring.names import Namespace
 from crossdock.oci.digest import Digest
@@ -212,7 +213,7 @@ class _Simulated(Applied):
                 for tag, (digest, *_) in repository.tags.items():
                     totals.images_found += 1
                     totals.images_done += 1
-                    state.note(0, repository.name, tag, str(digest), "unchanged")
+                    state.note(Note(0, repository.name, tag, str(digest), "unchanged"))
 
         self.work.run = run  # type: ignore[method-assign]
 

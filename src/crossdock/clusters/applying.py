@@ -17,12 +17,13 @@ from crossdock.clusters.dask import Cluster, open_cluster
 from crossdock.clusters.groups import Item, Job, items_of
 from crossdock.clusters.place import ClusterPlace
 from crossdock.clusters.telling import TOLD
-from crossdock.events import Event, TagOutcome, Warned
+from crossdock.events import Event, Warned
 from crossdock.migration.apply import ApplyRun
 from crossdock.migration.deleting import Seen, TargetDeletes
 from crossdock.migration.file import MigrationFile
 from crossdock.migration.planfile import PlannedRepository
-from crossdock.migration.runfile import SETTLED, Outcome
+from crossdock.migration.runfile import SETTLED, kind_and_reason
+from crossdock.migration.runfile import Item as Note
 from crossdock.migration.state import RunState
 from crossdock.migration.totals import FIGURES
 from crossdock.mirroring.views import Problem, RepositoryView, TargetView
@@ -30,7 +31,6 @@ from crossdock.runs.places import Shared
 from crossdock.runs.run import Watchers
 from crossdock.units import count
 
-Note = tuple[int, str, str, str, Outcome, BaseException | None, TagOutcome | None, str | None]
 Planned = Sequence[Mapping[str, PlannedRepository]]
 PairRepository = tuple[int, str]
 
@@ -87,18 +87,8 @@ class _UnitState:
     def settled(self, pair: int, repository: str) -> Mapping[str, str]:
         return self._settled.get((pair, repository), {})
 
-    def note(
-        self,
-        pair: int,
-        repository: str,
-        name: str,
-        digest: str,
-        outcome: Outcome,
-        error: BaseException | None = None,
-        tag: TagOutcome | None = None,
-        previous: str | None = None,
-    ) -> None:
-        self.notes.append((pair, repository, name, digest, outcome, error, tag, previous))
+    def note(self, item: Note) -> None:
+        self.notes.append(item)
 
     def note_repository(self, pair: int, repository: str) -> None:
         self.whole.append((pair, repository))
@@ -266,10 +256,10 @@ class ClusterApply(ApplyRun):
     def take(self, job: Job, news: ApplyNews) -> bool:
         """Record the work that a worker reports as if it had been done here. The run always continues."""
         for note in news.notes:
-            self._state.note(*note)
-            pair, repository, name, digest, outcome, *_ = note
-            if outcome in SETTLED or (outcome == "failed" and name):  # not tried again in the same run
-                job.settled.setdefault((pair, repository), {})[name] = digest
+            self._state.note(note)
+            # What has failed is not tried again in the same run.
+            if note.outcome in SETTLED or (note.outcome == "failed" and note.name):
+                job.settled.setdefault((note.pair, note.repository), {})[note.name] = note.digest
         for pair, name in news.whole:
             self._state.note_repository(pair, name)
         self._whole.update(news.whole)
@@ -300,8 +290,9 @@ class ClusterApply(ApplyRun):
             for name in names
             if (pair, name) not in self._whole
         ]
+        why = kind_and_reason(error)
         for pair, name in left:
-            self._state.note(pair, name, "", "", "failed", error)
+            self._state.note(Note(pair, name, "", "", "failed", *why))
             self._state.totals[pair]["failed"] += 1
             self.book.fail(error)
         self._warn(f"{count(len(left), 'repository', 'repositories')} failed: {error}")

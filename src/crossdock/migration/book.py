@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from crossdock.errors import CrossdockError
-from crossdock.events import TagOutcome
 from crossdock.migration.deleting import TargetDeletes
-from crossdock.migration.runfile import Outcome
+from crossdock.migration.runfile import Item, Outcome, kind_and_reason
 from crossdock.migration.state import RunState
 from crossdock.mirroring.entry import Entry
 from crossdock.mirroring.outcomes import Names, Place
@@ -62,13 +61,13 @@ class Book:
         """As `Sink.unchanged`."""
         pair = self._pair(names.place)
         for name in names.indices:
-            self._note(pair, names.place, name, names.digest, "unchanged")
+            self._note(Item(pair, names.place.name, name, names.digest, "unchanged"))
 
     def expected(self, names: Names) -> None:
         """As `Sink.expected`."""
         pair = self._pair(names.place)
         for name in names.indices:
-            self._state.note(pair, names.place.name, name, names.digest, "left")
+            self._state.note(Item(pair, names.place.name, name, names.digest, "left"))
 
     def ended(self, names: Names, result: PairResult) -> None:
         """As `Sink.ended`."""
@@ -91,8 +90,9 @@ class Book:
                 "reported": "reported",
                 "left out": "left out",
             }[result.status]  # type: ignore[assignment]
-            became = names.tag(name, result.result) if outcome == "copied" else (None, None)
-            self._note(pair, place, name, digest, outcome, result.error, *became)
+            tag, previous = names.tag(name, result.result) if outcome == "copied" else (None, None)
+            why = kind_and_reason(result.error)
+            self._note(Item(pair, place.name, name, digest, outcome, *why, tag or "", previous or ""))
             if outcome == "reported":
                 self._problem(
                     pair, "existing", shown(place.repository, name), f"it is left as it is: {result.error}"
@@ -103,7 +103,7 @@ class Book:
     def failed(self, place: Place, name: str, digest: str, error: Exception) -> None:
         """Record that a name cannot be copied, or (the name "") the whole repository."""
         pair = self._pair(place)
-        self._state.note(pair, place.name, name, digest, "failed", error)
+        self._state.note(Item(pair, place.name, name, digest, "failed", *kind_and_reason(error)))
         self._state.totals[pair]["failed"] += 1
         self.fail(error)
 
@@ -143,24 +143,14 @@ class Book:
             self.fail(error, is_other=True)
         return errors
 
-    def _note(
-        self,
-        pair: int,
-        place: Place,
-        name: str,
-        digest: str,
-        outcome: Outcome,
-        error: Exception | None = None,
-        tag: TagOutcome | None = None,
-        previous: str | None = None,
-    ) -> None:
-        self._state.note(pair, place.name, name, digest, outcome, error, tag, previous)
-        figures = self._state.totals[pair]
-        if outcome in ("copied", "unchanged", "reported"):
-            figures["copied" if outcome == "copied" else "unchanged"] += 1
-            counted = self._images.setdefault((pair, place.name), set())
-            if digest not in counted:
-                counted.add(digest)
+    def _note(self, item: Item) -> None:
+        self._state.note(item)
+        figures = self._state.totals[item.pair]
+        if item.outcome in ("copied", "unchanged", "reported"):
+            figures["copied" if item.outcome == "copied" else "unchanged"] += 1
+            counted = self._images.setdefault((item.pair, item.repository), set())
+            if item.digest not in counted:
+                counted.add(item.digest)
                 figures["images"] += 1
 
     def _problem(self, pair: int, kind: Any, reference: str, detail: str) -> None:

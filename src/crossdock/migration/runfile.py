@@ -16,7 +16,7 @@ from typing import Any, Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from crossdock.errors import Advice, StoreError
+from crossdock.errors import Advice, StoreError, root_cause
 from crossdock.kept.keeper import reason_of
 from crossdock.kept.sqlitefile import SqliteFile, Statement, Trouble, is_there
 from crossdock.locks import BlobLock, is_taken, number_of, take_lock
@@ -26,6 +26,7 @@ LOCK_FILE = "runs.lock"
 VERSION = 2  # PRAGMA user_version
 WRITE_TIMEOUT_S = 5.0  # for locks of other processes; writes are made in a thread
 PAGE = 1000  # rows that are read at a time
+REASON_LENGTH = 500  # characters
 
 RunStatus = Literal["running", "done", "failed", "interrupted"]
 """``failed``: it has ended, and something failed; ``interrupted``: it was stopped, and is resumed when the
@@ -119,6 +120,13 @@ class Item(Struct, frozen=True):
     reason: str = ""
     tag: str = ""
     previous: str = ""
+
+
+def kind_and_reason(error: BaseException | None) -> tuple[str, str]:
+    """`Item.kind` and `Item.reason` of a name that has this error."""
+    if error is None:
+        return "", ""
+    return type(root_cause(error)).__name__, str(error).partition("\n")[0][:REASON_LENGTH]
 
 
 class StateUnavailable(StoreError):

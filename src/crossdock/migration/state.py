@@ -16,8 +16,9 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
-from crossdock.errors import Advice, InvalidOption, root_cause
-from crossdock.events import TagOutcome
+from msgspec.structs import astuple
+
+from crossdock.errors import Advice, InvalidOption
 from crossdock.kept.sqlitefile import Statement
 from crossdock.migration.runfile import (
     PUT_ITEM,
@@ -33,7 +34,6 @@ from crossdock.migration.totals import FIGURES
 
 WRITE_EVERY_S = 0.25
 MOST_PENDING = 100_000  # statements, when the disk cannot be written; the oldest are dropped
-REASON_LENGTH = 500  # characters
 
 PairName = tuple[str, str, str]
 """The name of an entry, its source and its target."""
@@ -92,25 +92,9 @@ class RunState:
         """
         return self._file.settled(self.row.number, pair, repository) if self.is_resumed else {}
 
-    def note(
-        self,
-        pair: int,
-        repository: str,
-        name: str,
-        digest: str,
-        outcome: Outcome,
-        error: BaseException | None = None,
-        tag: TagOutcome | None = None,
-        previous: str | None = None,
-    ) -> None:
-        """A tag is done, has failed because of `error`, or is left to be done. Does not block.
-
-        `tag` and `previous`: what became of it at the target, and its digest before.
-        """
-        kind = type(root_cause(error)).__name__ if error is not None else ""
-        reason = str(error).partition("\n")[0][:REASON_LENGTH] if error is not None else ""
-        item = pair, repository, name, digest, outcome, kind, reason, tag or "", previous or ""
-        self._pending.append((PUT_ITEM, (self.row.number, *item)))
+    def note(self, item: Item) -> None:
+        """Put the item, in place of an earlier one of the same name. Does not block."""
+        self._pending.append((PUT_ITEM, (self.row.number, *astuple(item))))
 
     def note_repository(self, pair: int, repository: str) -> None:
         """Everything of the repository is settled. Does not block."""

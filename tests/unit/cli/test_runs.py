@@ -10,6 +10,7 @@ import pytest
 
 from crossdock.cli.command import run
 from crossdock.errors import Denied
+from crossdock.migration.runfile import Item, kind_and_reason
 from crossdock.migration.state import open_state
 
 PAIRS = [("team", "old.example/team", "new.example/team")]
@@ -22,10 +23,10 @@ def folder(tmp_path: Path) -> Path:
     """A run that is done, and a newer one in which a tag failed."""
     for number, content in enumerate((CONTENT, "sha256:" + "ef" * 32)):
         with open_state(tmp_path, f"/m{number}.yaml", content, PAIRS) as state:
-            state.note(0, "app", "1", DIGEST, "copied")
+            state.note(Item(0, "app", "1", DIGEST, "copied"))
             state.totals[0] |= {"copied": 1, "images": 1, "bytes_moved": 5 << 20}
             if number:
-                state.note(0, "app", "2", DIGEST, "failed", Denied("push is denied"))
+                state.note(Item(0, "app", "2", DIGEST, "failed", *kind_and_reason(Denied("push is denied"))))
                 state.totals[0]["failed"] = 1
             state.count_requests(lambda: 17)
             state.end("failed" if number else "done")

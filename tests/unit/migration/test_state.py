@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from crossdock.errors import InvalidOption, NotFound
-from crossdock.migration.runfile import FILE, RunFile, StateUnavailable, open_existing
+from crossdock.migration.runfile import FILE, Item, RunFile, StateUnavailable, kind_and_reason, open_existing
 from crossdock.migration.state import RunState, open_state
 
 PAIRS = [("team", "old.example/team", "new.example/team"), ("team", "old.example/team", "eu.example/team")]
@@ -34,10 +34,11 @@ def opened(folder: Path, *, content: str = CONTENT, failed: bool = False):  # ty
 def a_run(folder: Path, status: str | None = "done", *, failing: str = "") -> str:
     """A run with one tag that was copied and perhaps one that failed. Without `status` it is left open."""
     with opened(folder) as state:
-        state.note(0, "app", "1", DIGEST, "copied")
+        state.note(Item(0, "app", "1", DIGEST, "copied"))
         state.totals[0]["copied"] += 1
         if failing:
-            state.note(0, "app", failing, DIGEST, "failed", NotFound("no such blob\nsecond line"))
+            why = kind_and_reason(NotFound("no such blob\nsecond line"))
+            state.note(Item(0, "app", failing, DIGEST, "failed", *why))
             state.totals[0]["failed"] += 1
         state.end(status or "interrupted")  # type: ignore[arg-type]
         return state.id
@@ -133,7 +134,7 @@ def test_a_reason_is_one_line_with_the_class_of_the_error(tmp_path: Path) -> Non
 def test_without_a_folder_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with open_state(None, "/m.yaml", CONTENT, PAIRS) as state:
-        state.note(0, "app", "1", DIGEST, "copied")
+        state.note(Item(0, "app", "1", DIGEST, "copied"))
         assert list(tmp_path.iterdir())
         state.end("done")
     assert list(tmp_path.iterdir()) == []
@@ -144,7 +145,7 @@ def test_more_items_than_a_page_are_read_in_order(tmp_path: Path) -> None:
         names = [f"v{number:05}" for number in range(2500)]
         for pair in (0, 1):
             for name in names:
-                state.note(pair, "app", name, DIGEST, "failed")
+                state.note(Item(pair, "app", name, DIGEST, "failed"))
         state.end("failed")
         assert [(item.pair, item.name) for item in state.items("failed")] == [
             (pair, name) for pair in (0, 1) for name in names
@@ -178,13 +179,14 @@ def test_a_missing_tag_keeps_its_first_moment_across_runs(
 _WRITER = f"""
 import asyncio, sys, time
 from pathlib import Path
+from crossdock.migration.runfile import Item
 from crossdock.migration.state import open_state
 
 async def work(state):
     async with state.written(print):
         number = 0
         while True:
-            state.note(0, "app", f"v{{number}}", "{DIGEST}", "copied")
+            state.note(Item(0, "app", f"v{{number}}", "{DIGEST}", "copied"))
             state.totals[0]["copied"] += 1
             print(number, time.monotonic(), flush=True)
             number += 1
@@ -232,7 +234,7 @@ def test_a_run_continues_when_its_state_cannot_be_written(tmp_path: Path) -> Non
             other.execute("BEGIN IMMEDIATE")
             other.execute("DROP TABLE item")
             other.execute("COMMIT")
-            state.note(0, "app", "1", DIGEST, "copied")
+            state.note(Item(0, "app", "1", DIGEST, "copied"))
             await asyncio.sleep(0.6)
         other.close()
 
@@ -253,11 +255,11 @@ def fail_writes(folder: Path) -> None:
 def test_failures_are_known_even_if_they_cannot_be_written(tmp_path: Path) -> None:
     with opened(tmp_path) as state:
         for name in ("1", "2"):
-            state.note(0, "app", name, DIGEST, "left")
+            state.note(Item(0, "app", name, DIGEST, "left"))
         state.end("interrupted")
         fail_writes(tmp_path)
-        state.note(0, "app", "1", DIGEST, "copied")
-        state.note(0, "app", "3", DIGEST, "failed", NotFound("no such blob"))
+        state.note(Item(0, "app", "1", DIGEST, "copied"))
+        state.note(Item(0, "app", "3", DIGEST, "failed", *kind_and_reason(NotFound("no such blob"))))
         with pytest.raises(StateUnavailable):
             state.end("failed")
         assert [(item.name, item.outcome) for item in state.items("failed", "left")] == [
@@ -274,7 +276,7 @@ def test_a_file_of_the_first_version_is_upgraded(tmp_path: Path) -> None:
         other.execute("PRAGMA user_version = 1")
         other.commit()
     with opened(tmp_path, content="sha256:" + "ef" * 32) as state:
-        state.note(0, "app", "2", DIGEST, "copied", None, "moved", CONTENT)
+        state.note(Item(0, "app", "2", DIGEST, "copied", tag="moved", previous=CONTENT))
         state.end("done")
         (item,) = state.items("copied")
         assert (item.tag, item.previous) == ("moved", CONTENT)
