@@ -317,6 +317,17 @@ def test_only_what_failed_is_done_again(
     assert state_of(target.remote, f"{repository}/app") == state_of(source.remote, f"{repository}/app")
 
 
+def test_a_report_has_the_whole_path_of_a_layout_with_a_space(
+    crossdock: Crossdock, target: DockerRegistry, repository: str, tmp_path: Path
+) -> None:
+    made = ImageBuilder(tmp_path / "my images")
+    made.tag(made.image([made.random_layer(10)]), "v1")
+    file = write(tmp_path / "m.yaml", "oci:my images", f"{target.host}/{repository}")
+    (copied,) = crossdock.ok("apply", file, *QUIET).result["copies"]
+    assert copied["source"] == f"oci:{tmp_path}/my images:v1"
+    assert copied["target"] == f"{target.host}/{repository}:v1"
+
+
 @pytest.mark.parametrize(("existing", "code"), [("report", DONE), ("refuse", CONFLICT)])
 def test_a_tag_that_means_something_else_there(
     existing: str, code: int, crossdock: Crossdock, pair: Pair, builder: ImageBuilder, tmp_path: Path

@@ -6,7 +6,7 @@ import argparse
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -304,21 +304,15 @@ class _ApplyReport:
         document = self._result.document()
         document["entries"] = [{**each, **self._shard} for each in document["entries"]]
         yield json.dumps({**document, **self._shard, **more}, indent=2).removesuffix("\n}")
-        yield ',\n  "copies": ['
-        for number, item in enumerate(self._state.items("copied")):
-            yield f"{',' if number else ''}\n    {json.dumps(self._copied(item))}"
-        yield '\n  ],\n  "not_copied": ['
-        for number, item in enumerate(self._state.items("failed", "left")):
-            yield f"{',' if number else ''}\n    {json.dumps(self._shown(item))}"
-        yield '\n  ],\n  "failures": ['
-        for number, failure in enumerate(self._failures()):
-            yield f"{',' if number else ''}\n    {json.dumps(failure)}"
-        yield "\n  ]\n}\n"
+        yield from _member("copies", map(self._copied, self._state.items("copied")))
+        yield from _member("not_copied", map(self._shown, self._state.items("failed", "left")))
+        yield from _member("failures", self._failures())
+        yield "\n}\n"
 
     def _failures(self) -> Iterator[dict[str, str]]:
         """Everything that failed, with the class of its error and the reason."""
         for item in self._state.items("failed"):
-            source, _, target = self._shown(item).partition(" ")
+            source, target = self._places(item)
             yield {"source": source, "target": target, "kind": item.kind, "reason": item.reason}
         for error in self._result.others:
             target = getattr(error, "reference", None) or ""
@@ -327,7 +321,7 @@ class _ApplyReport:
 
     def _copied(self, item: Item) -> dict[str, str | None]:
         """A tag or manifest that was copied."""
-        source, _, target = self._shown(item).partition(" ")
+        source, target = self._places(item)
         return {
             "source": source,
             "target": target,
@@ -339,8 +333,20 @@ class _ApplyReport:
 
     def _shown(self, item: Item) -> str:
         """``SOURCE TARGET``."""
+        return " ".join(self._places(item))
+
+    def _places(self, item: Item) -> tuple[str, str]:
+        """The references of its source and its target."""
         entry, target = self._entries[item.pair], self._targets[item.pair]
         name = f"@{item.name}" if ":" in item.name else f":{item.name}" if item.name else ""
         source = f"{entry.source}/{item.repository}" if item.repository else str(entry.source)
         there = f"{target}/{entry.target_name(item.repository)}" if item.repository else target
-        return f"{source}{name} {there}{name}"
+        return f"{source}{name}", f"{there}{name}"
+
+
+def _member(name: str, values: Iterable[object]) -> Iterator[str]:
+    """A further member of a JSON object, a list with a line for each value."""
+    yield f',\n  "{name}": ['
+    for number, value in enumerate(values):
+        yield f"{',' if number else ''}\n    {json.dumps(value)}"
+    yield "\n  ]"
