@@ -102,18 +102,16 @@ class Tally:
     def summary(self) -> str:
         """The total as a line of a log: ``57 of 200 copies, 43%, 431.2/1024.0 MiB, 139.0 MiB/s, …``."""
         retries = self.totals.retries
-        counted = self.copies() if self._pairs is not None else self._blobs_done()
-        words = [counted, *total_parts(self.figures())]
+        words = [self._counted(), *total_parts(self.figures())]
         words += [count(retries, "retry", "retries")] if retries else []
         return ", ".join(words)
 
-    def copies(self) -> str:
-        """``57 of 200 copies``."""
-        total = len(self._pairs) if self._pairs is not None else 1
-        return f"{self.totals.images_done} of {count(total, 'copy', 'copies')}"
-
-    def _blobs_done(self) -> str:
-        return f"{self.totals.blobs_done} of {count(self.totals.blobs_found, 'blob')}"
+    def _counted(self) -> str:
+        """``57 of 200 copies``; for a single copy ``12 of 14 blobs``."""
+        totals = self.totals
+        if self._pairs is None:
+            return f"{totals.blobs_done} of {count(totals.blobs_found, 'blob')}"
+        return f"{totals.images_done} of {count(len(self._pairs), 'copy', 'copies')}"
 
     def title(self) -> str:
         """``SOURCE -> TARGET`` of a single copy; for many, the numbers of copies done and under way."""
@@ -121,7 +119,7 @@ class Tally:
             started = self._started
             return f"{started.source} -> {started.target}" if started else "resolving the source"
         listing = "" if self.totals.is_listed else ", still listing"
-        return f"{self.copies()} done, {len(self.totals.under_way)} under way{listing}"
+        return f"{self._counted()} done, {len(self.totals.under_way)} under way{listing}"
 
     def name(self, copy: int) -> str:
         """``SOURCE -> TARGET`` of the copy with this index."""
