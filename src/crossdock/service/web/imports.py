@@ -17,7 +17,7 @@ from crossdock.service.web import arm
 from crossdock.service.web.importdocument import import_document
 from crossdock.service.web.paging import next_link, page_of
 from crossdock.service.web.registries import find_entry
-from crossdock.service.web.service import Call, Document, Reply, Service, client_request_id, is_own
+from crossdock.service.web.service import Call, Document, Reply, Service, client_request_id
 
 MAX_BODY = 256 * 1024  # bytes of an import's JSON; passwords may be JSON keys of some 4,000
 BODY_TIMEOUT = 30.0  # seconds for the whole body
@@ -108,7 +108,7 @@ async def cancel_import(service: Service, call: Call) -> Document:
 
 async def cancel(service: Service, call: Call, operation: Operation, target: Entry | None) -> Operation:
     """Cancel what `find_import` found. Raises `Refused` if the caller may not."""
-    if target is not None and not is_own(operation, call.principal):
+    if target is not None and not service.may_cancel(call.principal, operation):
         service.rights.check(call.principal, "importImage", target)
     return await service.imports.cancel(operation.id) or operation
 
