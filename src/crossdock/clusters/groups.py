@@ -29,7 +29,7 @@ class Job(Struct, eq=False):
     keys: list[Any]
     registries: frozenset[str]
     settled: dict[tuple[int, str], Any] = field(default_factory=dict)
-    """The names that are done of each repository, by target and repository, for the next worker."""
+    """By target and repository: the names that are done, which the next worker leaves out."""
     indices: dict[int, int] = field(default_factory=dict)
     """For a run that numbers its copies: the index here of each copy under way at the worker."""
 

@@ -107,7 +107,9 @@ def _kind_values(found: Mapping[str, Found], place: str) -> dict[str, Any]:
         else:
             values[key] = value
     if not all(values.get("answers", ())):
-        raise InvalidInput(f"{place}: answers: an entry without a header is every registry", advice=_DOCS)
+        raise InvalidInput(
+            f"{place}: answers: an entry without a header matches every registry", advice=_DOCS
+        )
     given = {name: values[f"upload.{name}"] for name in _SIZES if f"upload.{name}" in values}
     if "chunk" in given and len(given) > 1:
         raise InvalidInput(f"{place}: upload: chunk is exact: give it alone, or the limits", advice=_DOCS)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 from crossdock.errors import JournalUnavailable
 from crossdock.kept.keeper import EXPIRY_S, Keeper, claimed
 
-if TYPE_CHECKING:  # a protocol costs a start some 0.1 ms
+if TYPE_CHECKING:  # a protocol would add about 0.1 ms to every start
     from crossdock.kept.keeper import Lock
     from crossdock.kept.uploads import FinishedKind, SavedUpload, UploadKey, UploadRecord
 

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from crossdock.errors import StoreError
 
-if TYPE_CHECKING:  # a protocol costs a start some 0.1 ms
+if TYPE_CHECKING:  # a protocol would add about 0.1 ms to every start
     from crossdock.locks import BlobLock
 
     class Lock(Protocol):

@@ -107,8 +107,8 @@ class PairRow(Struct, frozen=True):
 class Item(Struct, frozen=True):
     """A tag, or the digest of a manifest without one, or "" for the whole repository, at one target.
 
-    `kind` is the class of the error and `reason` its first line, both empty unless it failed. `tag` and
-    `previous` are what became of a tag that was copied, and its digest before; empty where there is none.
+    `kind` is the class of the error and `reason` its first line, both empty unless it failed. `tag` is the
+    `events.TagOutcome` of a tag that was copied, `previous` its digest before; empty if there is none.
     """
 
     pair: int

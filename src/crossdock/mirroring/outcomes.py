@@ -46,9 +46,10 @@ class Names(Struct, frozen=True, eq=False):
         return _pair(self.place, name)
 
     def tag(self, name: str, result: CopyResult | None = None) -> tuple[TagOutcome | None, str | None]:
-        """What became of the tag `name`, and what it meant before. `result`: of the copy of the first name.
+        """Whether the tag `name` is new, was moved or is unchanged, and its digest before.
 
-        Both are None for a manifest without a tag, and where it is not known.
+        `result`: of the copy of the first name. Both are None for a manifest without a tag, and if it is not
+        known what the target had.
         """
         if result is not None and result.target == self.pair(name)[1]:
             return result.tag, result.previous_digest

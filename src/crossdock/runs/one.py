@@ -38,9 +38,10 @@ class CopyResult(Frozen):
     ``bytes_spooled`` came from the spool and were not requested from the source. ``referrers`` counts what is
     attached to the manifests, ``referrers_copied`` those of them that the target did not have; ``manifests``
     counts them as well. ``merged``: the tag is one of those made of digests (``sha256-….sig``), and the
-    target now has its own content and the source's under it. ``tag`` is what became of the target's tag, and
-    ``previous_digest`` what it meant before; both are None for a target without a tag, and when the target
-    does not say what it had. ``changed``: the target got a manifest or a blob that it did not have.
+    target now has its own content and the source's under it. ``tag``: whether the target's tag is new, was
+    moved, or is unchanged; ``previous_digest``: its digest before. Both are None for a target without a tag,
+    and if the target did not tell what it had. ``changed``: the target got a manifest or a blob that it did
+    not have.
     """
 
     source: str

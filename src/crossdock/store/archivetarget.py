@@ -103,7 +103,7 @@ class ArchiveTarget:
         return self.name if self._holds(descriptor) else None
 
     def claim(self, blobs: Iterable[Descriptor], source: str) -> AbstractContextManager[None]:
-        """As `content.Mounts.claim`. A blob's first turn is as good."""
+        """As `content.Mounts.claim`. There is nothing to claim: a blob is read in its first `turn`."""
         return nullcontext()
 
     @asynccontextmanager

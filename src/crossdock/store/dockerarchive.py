@@ -73,7 +73,7 @@ class DockerArchive:
         self._images = self._read_list()
         self._limits = Limits()
         self._made: dict[int, Descriptor] = {}
-        self._descriptors: dict[Digest, Descriptor] = {}  # of those
+        self._descriptors: dict[Digest, Descriptor] = {}  # the same, by digest
         self._by_name: dict[str, list[int]] | None = None  # positions
         self._by_config: dict[Digest, list[Digest]] | None = None  # manifests of the layout in it
         self._manifests: dict[Digest, bytes] = {}

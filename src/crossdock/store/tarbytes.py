@@ -44,7 +44,7 @@ def open_bytes(path: str) -> AnyBytes:
         return PartsBytes(whole)
     shown = Path("stdin") if path == STREAM else Path(path)
     with explained("cannot read", shown):
-        # A named pipe that nobody writes to would keep the thread in open(2), where it cannot be abandoned.
+        # A named pipe without a writer would block the thread in open(2), where it cannot be abandoned.
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
         descriptor = os.dup(0) if path == STREAM else os.open(path, flags)
     try:
@@ -52,7 +52,7 @@ def open_bytes(path: str) -> AnyBytes:
         if stat.S_ISDIR(mode):
             advice = Advice("check-folder", "a folder is a layout: oci:DIR")
             raise StoreError(f"{shown} is a folder, and an archive is a file", advice=advice)
-        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):  # the first kind may have no end: /dev/zero
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):  # a character device may have no end: /dev/zero
             raise StoreError(f"{shown} is a device, and an archive is a file or comes through a pipe")
         with explained("cannot read", shown):
             if not stat.S_ISREG(mode):

@@ -1,4 +1,4 @@
-"""What each image under way waits for, by its open requests and what the options and registries delay."""
+"""The side that each image under way waits for, by its open requests, or the rate limit that delays them."""
 
 from __future__ import annotations
 
