@@ -243,9 +243,9 @@ class Kinds(Struct, frozen=True):
         if own is None and row is None:
             known = ", ".join(self.names())
             raise InvalidOption(f"there is no kind of registry {name!r}; known are {known}")
-        if name in seen or (row is None and (own or {}).get("like") == name):
-            raise InvalidOption(f"kind {name} is like itself")
         own = own or {}
+        if name in seen or (row is None and own.get("like") == name):
+            raise InvalidOption(f"kind {name} is like itself")
         like = own.get("like") or (row.like if row is not None else "")
         values, given = self._values(like, {*seen, name}) if like and like != name else ({}, {})
         for part in (values, given):

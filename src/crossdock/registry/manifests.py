@@ -190,10 +190,10 @@ class Manifests(Repository):
             reply = await self._request("GET", reference, ok=(200, 404))
         except (NotFound, LimitExceeded):
             return None
-        is_there, body = reply.status == 200, reply.body
-        is_absent = not is_there and b"NAME_UNKNOWN" in body and "NAME_UNKNOWN" in parse_error(body).codes
+        is_there = reply.status == 200
+        is_absent = not is_there and "NAME_UNKNOWN" in parse_error(reply.body).codes
         self.memory.contents.note_absent(self.path, is_absent)
-        return body if is_there else None
+        return reply.body if is_there else None
 
     def knows_manifest(self, descriptor: Descriptor) -> bool:
         """Whether any copy of this process pushed it here."""
