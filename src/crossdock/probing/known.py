@@ -18,6 +18,8 @@ from crossdock.registry.kinds import ITS_OWN, Kinds, schema, table
 
 __all__ = ["all_known", "forget", "one_known", "schema"]
 
+_INVENTORY = "inventory"
+
 
 def all_known(inventory: Inventory, state: Path | None) -> dict[str, Any]:
     """The table of kinds, and the facts that earlier processes learned about registries. Blocks."""
@@ -62,8 +64,14 @@ def one_known(host: str, inventory: Inventory, state: Path | None) -> dict[str, 
     name, source = kinds.chosen(api_host, entry.kind if entry is not None else "", shown)
     kind = kinds.named(name, given)
     values: dict[str, Any] = {}
-    for each in _chain(kinds, name):
-        values |= each["values"]
+    chain = list(_chain(kinds, name))
+    for is_own in (False, True):  # as in `Kinds.named`: all of the inventory's go before the table's
+        for each in chain:
+            values |= {
+                key: value
+                for key, value in each["values"].items()
+                if (value["source"] == _INVENTORY) is is_own
+            }
     values |= {value: _given(each) for value, each in given.items()}
     return {
         "registry": host,
@@ -76,7 +84,7 @@ def one_known(host: str, inventory: Inventory, state: Path | None) -> dict[str, 
 
 
 def _given(value: object) -> dict[str, Any]:
-    return {"value": value, "source": "inventory"}
+    return {"value": value, "source": _INVENTORY}
 
 
 def _chain(kinds: Kinds, name: str) -> Iterator[dict[str, Any]]:

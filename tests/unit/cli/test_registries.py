@@ -10,6 +10,7 @@ import pytest
 
 from crossdock.cli.command import run
 from crossdock.kept.hosts import HostFacts
+from crossdock.registry.kinds import Kinds
 
 
 def document(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]:
@@ -49,6 +50,17 @@ def test_a_registry_shows_its_values_and_what_was_learned(
     assert shown.startswith("r.example:5000 is harbor (Harbor), by its responses\n")
     assert "max_put" in shown
     assert document(capsys, "r.example:5000", "--forget", *words)["learned"] == {}
+
+
+def test_a_value_of_the_inventory_is_shown_for_the_kinds_that_are_like_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inventory = tmp_path / "i.yaml"
+    inventory.write_text("kinds: {ecr: {limits: {blob: 5GiB}}}")
+    shown = document(capsys, "public.ecr.aws", "--inventory", inventory)
+    assert Kinds({"ecr": {"limits.blob": "5GiB"}}).named("ecr-public").limits.blob == 5 << 30
+    assert shown["values"]["limits.blob"] == {"value": "5GiB", "source": "inventory"}
+    assert shown["values"]["lists"]["source"].startswith("https://")
 
 
 def test_the_schema_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
