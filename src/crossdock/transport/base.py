@@ -154,6 +154,8 @@ class HttpClientInterface(Protocol):
     async def send(self, request: Request) -> Exchange:
         """Take or open a connection to the URL's origin and send the request's head.
 
+        The head of a request with ``content_length`` bytes to be written leaves with the first of them.
+
         If a kept connection turns out to be closed before any byte of the response, it is replaced once by a
         new one, provided that the request has no body, or an idempotent method and a ``body``. Raises
         `ConnectFailed`, `TlsFailed`, `TimedOut`.

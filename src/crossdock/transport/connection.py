@@ -159,7 +159,10 @@ class Connection(asyncio.BufferedProtocol):
     # -- one exchange --------------------------------------------------------------------------------------
 
     def begin(self, method: str, url: Url | str, head: bytes, content_length: int | None) -> None:
-        """Send a request's head, possibly with a small body. `content_length`: bytes still to be written."""
+        """Send a request's head, possibly with a small body.
+
+        If `content_length` bytes of a body are still to be written, the head leaves with the first of them.
+        """
         self._reset(method, url)
         self._out.begin(content_length or 0, head)
         if self.state is State.CLOSED:
