@@ -115,10 +115,6 @@ _AZURE_EXPIRED = Refusal(
 _GCS = Refusal(400, "", _xml("InvalidArgument"))
 _GCS_EXPIRED = Refusal(400, "", _xml("ExpiredToken", "The provided token has expired."))
 _VERSION = {"Docker-Distribution-Api-Version": "registry/2.0"}
-_PART_TOO_SMALL = Refusal(
-    400, "LAYER_PART_TOO_SMALL", "All layer parts except the last part should be at least 5MB"
-)
-_NO_CHUNKS = Refusal(400, "UNSUPPORTED", "Artifact Registry does not support chunked uploads.")
 _UNSUPPORTED = Refusal(405, "UNSUPPORTED", "The operation is unsupported.")
 
 _ECR = Rules(
@@ -126,7 +122,9 @@ _ECR = Rules(
     service="ecr.amazonaws.com",
     chunk_most=20 * MiB,
     chunk_least=5 * MiB,
-    least_refusal=_PART_TOO_SMALL,
+    least_refusal=Refusal(
+        400, "LAYER_PART_TOO_SMALL", "All layer parts except the last part should be at least 5MB"
+    ),
     chunk_status=201,
     stuck_range=True,
     empty_put=Refusal(500),
@@ -140,6 +138,15 @@ _ECR = Rules(
         "NAME_UNKNOWN",
         "The repository with name '{name}' does not exist in the registry with id '123456789012'",
     ),
+)
+
+_GAR = Rules(
+    service="europe-docker.pkg.dev",
+    realm="/v2/token",
+    chunk_most=0,
+    chunk_refusal=Refusal(400, "UNSUPPORTED", "Artifact Registry does not support chunked uploads."),
+    redirect="relative",
+    token_post=Refusal(404),
 )
 
 RULES: dict[str, Rules] = {
@@ -157,22 +164,8 @@ RULES: dict[str, Rules] = {
             "The repository with name '{name}' does not exist in the registry with id 'p8v8e7e5'",
         ),
     ),
-    "gcr": Rules(
-        service="gcr.io",
-        realm="/v2/token",
-        chunk_most=0,
-        chunk_refusal=_NO_CHUNKS,
-        redirect="relative",
-        token_post=Refusal(404),
-    ),
-    "gar": Rules(
-        service="europe-docker.pkg.dev",
-        realm="/v2/token",
-        chunk_most=0,
-        chunk_refusal=_NO_CHUNKS,
-        redirect="relative",
-        token_post=Refusal(404),
-    ),
+    "gcr": replace(_GAR, service="gcr.io"),
+    "gar": _GAR,
     "ghcr": Rules(
         service="ghcr.io",
         chunk_most=4 * MiB,
