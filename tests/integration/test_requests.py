@@ -124,7 +124,7 @@ def test_a_new_small_image_for_a_registry_that_says_that_the_repository_is_new(
     target = start("embedded")
     graph = fill(small_image(builder), "v1")
     _, at_target = pair.copy()
-    # The POST of one blob carries it, to find out that this registry takes it so, and HEAD confirms that.
+    # The first blob is sent in its POST, to find out if this registry takes blobs so; HEAD confirms that.
     assert at_target["POST upload"] == 6
     assert at_target["POST mount"] == 0
     assert at_target["HEAD blob"] <= 1

@@ -434,7 +434,7 @@ class DoubleRegistry(ScriptedRegistry):
         return Reply(206, part, {"Content-Range": stated})
 
     def _stored(self, request: Request) -> Reply:
-        """What the storage answers: to GET of a signed URL alone, and never with a login."""
+        """The storage's response. It serves only GETs of signed URLs, without a login."""
         signed = self._signed.get(request.path.strip("/"))
         refusal = None
         if request.authorization:

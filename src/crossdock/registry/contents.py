@@ -1,12 +1,12 @@
 """A cache of the content of one registry's repositories, as seen and written by this process.
 
-Nothing is requested twice, and what is known of one repository can be mounted into another. Known is what was
-true a moment ago: a registry that deletes meanwhile refuses the manifest, and `forget` follows.
+Nothing is requested twice, and a blob that is known in one repository can be mounted into another. The cache
+may be outdated: a registry that has deleted content meanwhile refuses the manifest, and `forget` follows.
 
 Blobs and manifests are kept apart. The same bytes may be both, and a repository that has them as one need not
 have them as the other.
 
-What several repositories need at once is brought into one of them while the others wait (`turn`).
+Blobs that several repositories need at once are brought into one of them while the others wait (`turn`).
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ class _Held(Struct):
 class Contents:
     """Digests, their sizes, and the repositories that have them, or soon will.
 
-    Registries differ in what they mount. Most take any blob of another repository. Some (ECR since 2026) take
-    one only after a manifest of that repository refers to it: so a copy waits for the other's manifest,
-    unless the other copy claimed its blobs later: it may be waiting itself.
+    Registries differ in which blobs they mount. Most take any blob of another repository. Some (ECR since
+    2026) take one only after a manifest of that repository refers to it: so a copy waits for the other's
+    manifest, unless the other copy claimed its blobs later: it may be waiting itself.
     """
 
     def __init__(self, mounts: str | None = None) -> None:
@@ -74,7 +74,7 @@ class Contents:
         self._copies = 0
         self._trying = asyncio.Lock()  # of the first mount, which tells how the registry mounts
         self.mounts_late: bool | None = None
-        """It mounts only what a manifest refers to. None: not known. False: one worked, which is no proof."""
+        """It mounts only blobs that a manifest refers to. None: not known. False: not yet seen."""
         self._arrivals: dict[Digest, dict[str, _Arrival]] = {}  # by source
         self._absent: set[str] = set()  # repositories that the registry does not know
         self._presence = 0  # of the blobs looked for last, those that were there less those that were not
