@@ -49,8 +49,7 @@ def _kind(kinds: Kinds, name: str) -> dict[str, Any]:
         for value, cited in row.values.items():
             values[value] = to_builtins(cited)
     values |= {value: _given(each) for value, each in own.items() if value != "like"}
-    like = own.get("like") or (row.like if row is not None else "")
-    return {"title": kinds.named(name).title, "like": like or None, "values": values}
+    return {"title": kinds.named(name).title, "like": kinds.like(name) or None, "values": values}
 
 
 def one_known(host: str, inventory: Inventory, state: Path | None) -> dict[str, Any]:

@@ -230,6 +230,11 @@ class Kinds(Struct, frozen=True):
                     return name
         return ""
 
+    def like(self, name: str) -> str:
+        """The kind that has the values which this one lacks; empty where there is none."""
+        row = table().get(name)
+        return self.own.get(name, {}).get("like") or (row.like if row is not None else "")
+
     def _value(self, name: str, value: str) -> Any:
         """One value of a kind, without those of the kind that it is like."""
         if name in self.own and value in self.own[name]:
@@ -246,7 +251,7 @@ class Kinds(Struct, frozen=True):
         own = own or {}
         if name in seen or (row is None and own.get("like") == name):
             raise InvalidOption(f"kind {name} is like itself")
-        like = own.get("like") or (row.like if row is not None else "")
+        like = self.like(name)
         values, given = self._values(like, {*seen, name}) if like and like != name else ({}, {})
         for part in (values, given):
             for each in ITS_OWN:
