@@ -337,11 +337,12 @@ class _ApplyReport:
 
     def _places(self, item: Item) -> tuple[str, str]:
         """The references of its source and its target."""
+        from crossdock.mirroring.views import shown
+
         entry, target = self._entries[item.pair], self._targets[item.pair]
-        name = f"@{item.name}" if ":" in item.name else f":{item.name}" if item.name else ""
         source = f"{entry.source}/{item.repository}" if item.repository else str(entry.source)
         there = f"{target}/{entry.target_name(item.repository)}" if item.repository else target
-        return f"{source}{name}", f"{there}{name}"
+        return shown(source, item.name), shown(there, item.name)
 
 
 def _member(name: str, values: Iterable[object]) -> Iterator[str]:

@@ -18,6 +18,7 @@ from crossdock.cli.values import file_path
 from crossdock.errors import Advice, InvalidOption, NotFound
 from crossdock.migration.runfile import Item, RunFile, RunRow, StateUnavailable, open_existing
 from crossdock.migration.totals import summed, with_tags
+from crossdock.mirroring.views import shown
 from crossdock.options import default_state_folder
 from crossdock.units import count, format_duration, format_size
 
@@ -142,9 +143,8 @@ def _document(file: RunFile, row: RunRow) -> dict[str, Any]:
 
 
 def _item(item: Item, source: str, target: str) -> dict[str, Any]:
-    name = f"@{item.name}" if ":" in item.name else f":{item.name}" if item.name else ""
     return {
-        "source": f"{source}/{item.repository}{name}",
+        "source": shown(f"{source}/{item.repository}", item.name),
         "target": target,
         "digest": item.digest,
         "outcome": item.outcome,
