@@ -356,7 +356,7 @@ class MirrorRun:
             previous_digest=previous,
             changed=status != "unchanged",
         )
-        if first is None:  # others were reported with it
+        if first is None:  # names that had one were reported with it, by `Applying`
             self._watchers.tell(
                 index, source, target, CopyStarted(source, target, result.digest, result.media_type)
             )
